@@ -1,0 +1,145 @@
+"""What happened, as frozen values. Logs and metrics subscribe; nobody else needs to know them.
+
+Events never carry a secret, a prompt or an answer: only names, numbers and reasons.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFinished(Event):
+    """One try on one key has ended; `outcome` is "success" or an `error_type`."""
+
+    request_id: str
+    key_id: str
+    provider: str
+    model: str
+    outcome: str
+    duration_ms: float
+    error: str | None = None
+    status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFinished(Event):
+    """A request was answered; `outcome` is "success" or an `error_type`."""
+
+    request_id: str
+    outcome: str
+    model: str | None
+    key_id: str | None
+    attempts: int
+    input_tokens: int
+    output_tokens: int
+    duration_ms: float
+    error: str | None = None
+    conversation_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityWaited(Event):
+    """A request found every allowed key full. `waited` tells whether it waited or was refused."""
+
+    request_id: str
+    waited: bool
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyCooledDown(Event):
+    """A key, group or provider is passed over. `seconds` is None when somebody must act first."""
+
+    provider: str
+    subject: str
+    state: str
+    seconds: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleFailed(Event):
+    """A reservation could not be settled; it heals by ageing out of its window."""
+
+    request_id: str
+    key_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationNotSaved(Event):
+    """An answered turn could not be appended to its conversation."""
+
+    request_id: str
+    conversation_id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeysLoaded(Event):
+    """`keys.json` was read and is in force."""
+
+    path: str
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeysRejected(Event):
+    """An edit of `keys.json` was refused; the keys that were in force before stay so."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class StorageDegraded(Event):
+    """The limits hold for less than they should, and why."""
+
+    reason: str
+
+
+Subscriber = Callable[[Event], None]
+_subscribers: tuple[Subscriber, ...] = ()
+
+
+def subscribe(subscriber: Subscriber) -> Callable[[], None]:
+    """Call `subscriber` with every event from now on, on the thread that emits it.
+
+    Returns:
+        A function that ends the subscription.
+
+    Example:
+        >>> seen = []
+        >>> stop = subscribe(seen.append)
+        >>> emit(StorageDegraded("in process only"))
+        >>> stop()
+        >>> seen
+        [StorageDegraded(reason='in process only')]
+    """
+    global _subscribers
+    _subscribers = (*_subscribers, subscriber)
+
+    def unsubscribe() -> None:
+        global _subscribers
+        _subscribers = tuple(s for s in _subscribers if s is not subscriber)
+
+    return unsubscribe
+
+
+def emit(event: Event) -> None:
+    """Hand `event` to every subscriber. One that fails is logged and harms nobody else."""
+    for subscriber in _subscribers:
+        try:
+            subscriber(event)
+        except Exception:  # noqa: BLE001 - an observer's fault must not fail a request
+            _log.exception("a subscriber failed on %s", type(event).__name__)

@@ -1,0 +1,102 @@
+"""The one place that reads the environment and `.env`.
+
+What the environment holds wins over `.env`; an empty value counts as not set.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import ConfigurationError
+
+ENV_FILE = ".env"
+
+
+class Settings(BaseSettings):
+    """Every setting, named as in the environment but in lower case; frozen.
+
+    Example:
+        >>> Settings(_env_file=None, rate_window_seconds=2).rate_window_seconds
+        2.0
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, case_sensitive=False
+    )
+
+    redis_url: str | None = Field(
+        None,
+        pattern=r"^(redis|rediss|unix)://.+",
+        description="redis://host:6379/0, rediss:// for TLS, or unix:///path; empty for the "
+        "embedded server",
+    )
+    redis_key_prefix: str = Field(
+        "llm", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="1 to 40 letters, digits, _ . or -"
+    )
+    redis_timeout_seconds: float = Field(5.0, gt=0, le=60, description="more than 0, at most 60")
+    llm_data_dir: Path | None = Field(
+        None, description="a folder of yours for the embedded server's data"
+    )
+    keys_file: Path = Field(Path("keys.json"), description="the path of a keys.json")
+    secret_store_type: Literal["env"] = Field("env", description="env")
+    secret_cache_ttl_seconds: float = Field(300.0, ge=0, description="0 (no cache) or more")
+    rate_window_seconds: float = Field(
+        60.0, ge=0.5, le=3600, description="0.5 to 3600; 60 but in demos and tests"
+    )
+    conversation_ttl_seconds: int = Field(86_400, ge=1, description="1 or more")
+    llm_max_retries: int = Field(3, ge=0, le=20, description="0 to 20")
+    llm_base_backoff_ms: int = Field(500, ge=0, le=60_000, description="0 to 60000")
+    llm_request_timeout_seconds: float = Field(
+        120.0, gt=0, le=3600, description="more than 0, at most 3600"
+    )
+    llm_multi_key_router_enabled: bool = Field(True, description="true or false")
+    prometheus_port: int | None = Field(None, ge=1, le=65_535, description="1 to 65535, or empty")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "WARNING", description="DEBUG, INFO, WARNING, ERROR or CRITICAL"
+    )
+    log_format: Literal["console", "json"] = Field("console", description="console or json")
+
+
+def load_settings(env_file: str | Path | None = ENV_FILE) -> Settings:
+    """Read the settings afresh.
+
+    Args:
+        env_file: the file beside the environment, or None for the environment alone.
+
+    Raises:
+        ConfigurationError: a value is wrong; the message names each and what is allowed.
+    """
+    try:
+        return Settings(_env_file=env_file)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The settings of this process, read once."""
+    return load_settings()
+
+
+def environment(env_file: str | Path | None = ENV_FILE) -> dict[str, str]:
+    """All variables of `.env` and of the environment, which wins; for the secrets' names."""
+    merged = dict(dotenv_values(env_file)) if env_file is not None else {}
+    merged.update(os.environ)
+    return {name: value for name, value in merged.items() if value}
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        name = str(problem["loc"][0])
+        field = Settings.model_fields.get(name)
+        allowed = field.description if field is not None else "see .env.example"
+        lines.append(f"{name.upper()} is {problem['input']!r}; allowed: {allowed}")
+    return "wrong setting: " + "; ".join(lines)

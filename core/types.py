@@ -1,0 +1,129 @@
+"""The request and reply types that every room shares. All of them are frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NotRequired, TypedDict
+
+Role = Literal["system", "user", "assistant", "tool"]
+StopReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a conversation.
+
+    Example:
+        >>> Message("user", "Hello").role
+        'user'
+    """
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a caller asks for: the one input of the routing flow.
+
+    Token counts are in tokens, times in seconds. `model_preference` is tried first, then
+    `fallback_models` in their order; without a preference any key may serve.
+    """
+
+    request_id: str
+    messages: tuple[Message, ...]
+    system_prompt: str | None = None
+    model_preference: str | None = None
+    fallback_models: tuple[str, ...] = ()
+    workload: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    expected_completion_tokens: int = 512
+    max_output_tokens: int = 2048
+    temperature: float | None = 0.7
+    timeout: float = 120.0
+    max_wait: float = 0.0
+    priority: int = 0
+    conv_id: str | None = None
+    user_id: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a provider says it counted. `cached` is the part of `input` read from a cache."""
+
+    input: int
+    output: int
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.output
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderQuota:
+    """What a provider said about one of its limits in a reply's headers.
+
+    Args:
+        dimension: what is limited.
+        limit: the whole allowance, or None where it was not told.
+        remaining: what is left of it.
+        reset_seconds: seconds until it is whole again, or None.
+    """
+
+    dimension: Literal["requests", "tokens", "input_tokens", "output_tokens"]
+    remaining: int
+    limit: int | None = None
+    reset_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderReply:
+    """A provider's answer in our terms. `usage` is None where the provider told none."""
+
+    content: str
+    model: str
+    stop_reason: StopReason
+    usage: Usage | None
+    quotas: tuple[ProviderQuota, ...] = ()
+
+
+class TokenCounts(TypedDict):
+    """Tokens of a whole request, as a reply shows them."""
+
+    input: int
+    output: int
+    total: int
+
+
+class Attempt(TypedDict):
+    """One try on one key, as a reply shows it. `outcome` is "success" or an `error_type`."""
+
+    key_id: str
+    provider: str
+    model: str
+    outcome: str
+    error: NotRequired[str]
+    duration_ms: float
+
+
+class Reply(TypedDict):
+    """What `send_one_shot` and `send_chat` return; on failure `success` is False."""
+
+    success: bool
+    request_id: str
+    content: str | None
+    model: str | None
+    key_id: str | None
+    provider: str | None
+    tokens: TokenCounts
+    conversation_id: str | None
+    attempts: list[Attempt]
+    duration_ms: float
+    stop_reason: NotRequired[StopReason]
+    error: NotRequired[str]
+    error_type: NotRequired[str]
+    retry_after: NotRequired[float]
+    reasons: NotRequired[list[str]]

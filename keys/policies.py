@@ -1,0 +1,156 @@
+"""What each provider counts: the weight of a request before it, and its charge after it.
+
+The rules are the providers' own, as their rate-limit pages state them (late 2026):
+OpenAI counts max(max_tokens, an estimate from the characters) at admission and counts failed
+requests too; Anthropic counts input, less what its cache held, and output as it is produced;
+Gemini counts input only and its day ends at midnight Pacific; Azure OpenAI counts prompt plus
+max_tokens and gives nothing back before its counter resets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from core.types import Usage
+from lua.limiter_calls import Charge, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request is expected to use, in tokens.
+
+    Args:
+        input: the estimate of the prompt.
+        expected_output: what the caller expects the answer to have.
+        max_output: the most that the answer may have.
+    """
+
+    input: int
+    expected_output: int
+    max_output: int
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One provider's way to count.
+
+    Args:
+        tokens: the weight against `tpm` and `tpd`.
+        used_tokens: what a finished call is charged there, from its need and its real usage.
+        gives_back: whether less use than reserved is credited; else the larger of both counts.
+        cached_input_counts: whether input that was read from the provider's cache counts.
+        day_zone: the time zone whose midnight ends the provider's day.
+    """
+
+    tokens: Callable[[Need], int]
+    used_tokens: Callable[[Need, Usage], int]
+    gives_back: bool
+    cached_input_counts: bool = True
+    day_zone: tzinfo = UTC
+
+
+_ALL_TOKENS = Policy(
+    tokens=lambda need: need.input + need.expected_output,
+    used_tokens=lambda need, usage: usage.total,
+    gives_back=True,
+)
+
+_POLICIES = {
+    "openai": Policy(
+        tokens=lambda need: max(need.max_output, need.input),
+        used_tokens=lambda need, usage: max(need.max_output, usage.input),
+        gives_back=False,
+    ),
+    # Others that speak OpenAI's protocol count by rules of their own: the larger of both.
+    "openai-compatible": Policy(
+        tokens=lambda need: max(need.max_output, need.input + need.expected_output),
+        used_tokens=lambda need, usage: max(need.max_output, usage.total),
+        gives_back=False,
+    ),
+    "azure": Policy(
+        tokens=lambda need: need.input + need.max_output,
+        used_tokens=lambda need, usage: usage.input + need.max_output,
+        gives_back=False,
+    ),
+    "anthropic": Policy(
+        tokens=_ALL_TOKENS.tokens,
+        used_tokens=_ALL_TOKENS.used_tokens,
+        gives_back=True,
+        cached_input_counts=False,
+    ),
+    "gemini": Policy(
+        tokens=lambda need: need.input,
+        used_tokens=lambda need, usage: usage.input,
+        gives_back=True,
+        day_zone=ZoneInfo("America/Los_Angeles"),
+    ),
+}
+
+
+def policy_of(provider: str, base_url: str | None = None) -> Policy:
+    """The policy of a provider; one that was registered counts input and output together.
+
+    Example:
+        >>> policy_of("openai").tokens(Need(input=300, expected_output=100, max_output=2048))
+        2048
+    """
+    if base_url is not None:
+        host = urlsplit(base_url).hostname or ""
+        if host.endswith(".openai.azure.com"):
+            return _POLICIES["azure"]
+        if provider == "openai" and host != "api.openai.com":
+            return _POLICIES["openai-compatible"]
+    return _POLICIES.get(provider, _ALL_TOKENS)
+
+
+def weigh(policy: Policy, need: Need, now: datetime) -> Weights:
+    """What a request adds to each counter before it is sent."""
+    return Weights(
+        tokens=policy.tokens(need),
+        input=need.input,
+        output=need.max_output,
+        day_end_ms=day_end_ms(policy.day_zone, now),
+    )
+
+
+def charge_answered(policy: Policy, need: Need, weights: Weights, usage: Usage | None) -> Charge:
+    """The charge of a call that was answered; without usage the estimate stands."""
+    if usage is None:
+        return Charge(1, weights.tokens, weights.input, need.expected_output)
+    tokens = policy.used_tokens(need, usage)
+    counted = usage.input if policy.cached_input_counts else usage.input - usage.cached
+    if not policy.gives_back:
+        tokens, counted = max(tokens, weights.tokens), max(counted, weights.input)
+    return Charge(1, tokens, max(0, counted), usage.output)
+
+
+def charge_rejected(policy: Policy, weights: Weights) -> Charge:
+    """The charge of a call that the provider refused: the request, and tokens where they count."""
+    if policy.gives_back:
+        return Charge(1, 0, 0, 0)
+    return Charge(1, weights.tokens, weights.input, 0)
+
+
+def charge_unknown(weights: Weights) -> Charge:
+    """The charge of a call whose end nobody saw: all that it may have used."""
+    return Charge(1, weights.tokens, weights.input, weights.output)
+
+
+def charge_unsent() -> Charge:
+    """The charge of a call that never left: nothing."""
+    return Charge(0, 0, 0, 0)
+
+
+def day_end_ms(zone: tzinfo, now: datetime) -> int:
+    """The next midnight in `zone`, in Unix milliseconds, daylight saving included.
+
+    Example:
+        >>> day_end_ms(UTC, datetime(2026, 11, 21, 12, tzinfo=UTC))
+        1795305600000
+    """
+    tomorrow = now.astimezone(zone).date() + timedelta(days=1)
+    return int(datetime.combine(tomorrow, time(), zone).timestamp() * 1000)

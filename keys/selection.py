@@ -1,0 +1,155 @@
+"""Which keys may serve a request, and in what order: pure functions over the registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from keys.policies import Policy, policy_of
+from keys.spec import KeySpec
+from lua.limiter_calls import Geometry
+from lua.names import Names
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a caller allows.
+
+    Args:
+        models: in the caller's order; empty allows every model.
+        tags: labels that a key must carry.
+        workload: `light`, `medium` or `heavy`; a key without such a tag serves any.
+    """
+
+    models: tuple[str, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+    workload: str | None = None
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What makes two selections the same."""
+        return self.models, tuple(sorted(self.tags.items())), self.workload
+
+    def describe(self) -> str:
+        """The selection in words, for an error."""
+        parts = []
+        if self.models:
+            parts.append("model " + " or ".join(self.models))
+        if self.tags:
+            parts.append("tags " + ", ".join(f"{k}={v}" for k, v in sorted(self.tags.items())))
+        if self.workload:
+            parts.append(f"workload {self.workload}")
+        return " with ".join(parts) or "any model"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A key that may serve, and its tier: lower tiers are tried first."""
+
+    key: KeySpec
+    tier: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Candidates in the order in which they are tried, packed for reserve.lua."""
+
+    candidates: tuple[Candidate, ...]
+    policies: tuple[Policy, ...]
+    policy_rows: tuple[int, ...]
+    health_keys: tuple[str, ...]
+    group_keys: tuple[str, ...]
+    candidates_json: str
+
+    @property
+    def home(self) -> str:
+        """The provider beside whose counters the reservation's record is kept."""
+        return self.candidates[0].key.provider
+
+
+def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candidate, ...]:
+    """The active keys that the selection allows, by the caller's model order, then priority."""
+    found = []
+    for key in keys:
+        if not key.active or (selection.models and key.model_name not in selection.models):
+            continue
+        if any(key.tags.get(name) != value for name, value in selection.tags.items()):
+            continue
+        if selection.workload and key.tags.get("workload", selection.workload) != (
+            selection.workload
+        ):
+            continue
+        model = selection.models.index(key.model_name) if selection.models else 0
+        found.append((model, key.priority, key))
+    ranks = sorted({(model, priority) for model, priority, _ in found})
+    tiers = {rank: tier for tier, rank in enumerate(ranks)}
+    found.sort(key=lambda entry: entry[:2])
+    return tuple(Candidate(key, tiers[model, priority]) for model, priority, key in found)
+
+
+def first_of_each_model(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """The roll-back switch: each model's first key alone."""
+    seen: dict[str, Candidate] = {}
+    for candidate in candidates:
+        seen.setdefault(candidate.key.model_name, candidate)
+    return tuple(seen.values())
+
+
+def without(candidates: Sequence[Candidate], avoided: Collection[str]) -> tuple[Candidate, ...]:
+    """Leave out health fields such as `k:<key id>`, `g:<provider>/<group>`, `p:<provider>`."""
+    return tuple(c for c in candidates if not any(s in avoided for s in subjects_of(c.key)))
+
+
+def subjects_of(key: KeySpec) -> tuple[str, str, str]:
+    """The names under which a key, its group and its provider are avoided."""
+    return f"k:{key.key_id}", f"g:{key.provider}/{key.group}", f"p:{key.provider}"
+
+
+def pack(candidates: tuple[Candidate, ...], names: Names, geometry: Geometry) -> Plan:
+    """Make a plan: what of it does not depend on the request is computed here, once."""
+    providers = list(dict.fromkeys(c.key.provider for c in candidates))
+    policies: list[Policy] = []
+    rows, policy_rows = [], []
+    for candidate in candidates:
+        key = candidate.key
+        policy = policy_of(key.provider, key.base_url)
+        if policy not in policies:
+            policies.append(policy)
+        policy_rows.append(policies.index(policy))
+        rows.append(
+            [
+                candidate.tier,
+                providers.index(key.provider) + 1,
+                policy_rows[-1] + 1,
+                f"k:{key.key_id}",
+                f"g:{key.group}",
+                *(limit or 0 for limit in (key.rpm, key.tpm, key.itpm, key.otpm)),
+                *(limit or 0 for limit in (key.rpd, key.tpd, key.max_parallel)),
+                *_burst(key, geometry),
+            ]
+        )
+    return Plan(
+        candidates=candidates,
+        policies=tuple(policies),
+        policy_rows=tuple(policy_rows),
+        health_keys=tuple(names.health(provider) for provider in providers),
+        group_keys=tuple(
+            name
+            for c in candidates
+            for name in (
+                names.group(c.key.provider, c.key.group),
+                names.leases(c.key.provider, c.key.group),
+            )
+        ),
+        candidates_json=json.dumps(rows, separators=(",", ":")),
+    )
+
+
+def _burst(key: KeySpec, geometry: Geometry) -> tuple[int, int]:
+    """Slots to look back, and the requests they may hold, for the optional sub-minute cap."""
+    if key.burst_window_seconds is None or key.rpm is None:
+        return 0, 0
+    share = min(1.0, key.burst_window_seconds * 1000 / geometry.window_ms)
+    slots = -int(-key.burst_window_seconds * 1000 // geometry.slot_ms) + 1
+    return min(slots, geometry.counted), max(1, int(key.rpm * share))

@@ -1,0 +1,116 @@
+"""How each key fares, for people, health checks and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from keys.spec import KeySpec
+from lua import limiter_calls
+from lua.limiter_calls import UNTIL_SOMEBODY_ACTS, Geometry, GroupUse
+from lua.names import Names
+
+
+class LimitUse(TypedDict):
+    """One limit: what its window has used, and the limit, or None where there is none."""
+
+    used: int
+    limit: int | None
+
+
+class KeyStatus(TypedDict):
+    """One key as it stands. `available` tells whether a request may be given to it now;
+    `cooldown_seconds` is None for a mark that lasts until somebody acts."""
+
+    key_id: str
+    provider: str
+    model_name: str
+    quota_group: str
+    active: bool
+    available: bool
+    state: str
+    reason: str
+    cooldown_seconds: float | None
+    rpm: LimitUse
+    tpm: LimitUse
+    itpm: LimitUse
+    otpm: LimitUse
+    rpd: LimitUse
+    tpd: LimitUse
+    parallel: LimitUse
+
+
+def read_statuses(
+    client: Any, names: Names, geometry: Geometry, keys: Sequence[KeySpec]
+) -> list[KeyStatus]:
+    """Read every key's counters, one round trip a provider.
+
+    Raises:
+        redis.exceptions.RedisError: whatever Redis reports.
+    """
+    found: dict[str, KeyStatus] = {}
+    for provider in dict.fromkeys(key.provider for key in keys):
+        own = [key for key in keys if key.provider == provider]
+        now_ms, whole, uses = limiter_calls.status(
+            client,
+            geometry,
+            health_key=names.health(provider),
+            group_keys=[
+                name
+                for key in own
+                for name in (names.group(provider, key.group), names.leases(provider, key.group))
+            ],
+            fields=[(f"k:{key.key_id}", f"g:{key.group}") for key in own],
+        )
+        for key, use in zip(own, uses, strict=True):
+            found[key.key_id] = _status(key, use, whole, now_ms)
+    return [found[key.key_id] for key in keys]
+
+
+def describe(statuses: Sequence[KeyStatus], problem: str | None) -> dict[str, Any]:
+    """The health of the pool: healthy when at least one key may serve."""
+    available = sum(status["available"] for status in statuses)
+    unavailable = {
+        status["key_id"]: status["reason"] or status["state"]
+        for status in statuses
+        if not status["available"]
+    }
+    reason = f"{available} of {len(statuses)} keys may serve"
+    return {
+        "healthy": available > 0,
+        "reason": reason if problem is None else f"{reason}; {problem}",
+        "total": len(statuses),
+        "available": available,
+        "unavailable": unavailable,
+        "keys_file": problem,
+    }
+
+
+def _status(
+    key: KeySpec, use: GroupUse, whole: tuple[int, str, str], now_ms: int
+) -> KeyStatus:
+    until, state, reason = use.blocked_until_ms, use.state, use.reason
+    if until == 0 and whole[0] != 0:
+        until, state, reason = whole
+    if not key.active:
+        state, reason = "disabled", "active is false in keys.json"
+    return KeyStatus(
+        key_id=key.key_id,
+        provider=key.provider,
+        model_name=key.model_name,
+        quota_group=key.group,
+        active=key.active,
+        available=key.active and until == 0,
+        state=state,
+        reason=reason,
+        cooldown_seconds=None
+        if until == UNTIL_SOMEBODY_ACTS
+        else max(0.0, (until - now_ms) / 1000),
+        rpm=LimitUse(used=use.requests, limit=key.rpm),
+        tpm=LimitUse(used=use.tokens, limit=key.tpm),
+        itpm=LimitUse(used=use.input, limit=key.itpm),
+        otpm=LimitUse(used=use.output + use.held_output, limit=key.otpm),
+        rpd=LimitUse(used=use.requests_today, limit=key.rpd),
+        tpd=LimitUse(used=use.tokens_today, limit=key.tpd),
+        parallel=LimitUse(used=use.in_flight, limit=key.max_parallel),
+    )

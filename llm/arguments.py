@@ -1,0 +1,71 @@
+"""Refuses wrong arguments before anything is done, each with its name and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from conversation.identifiers import check_identifier
+from core.errors import InvalidRequest
+from core.types import ChatRequest
+
+WORKLOADS = ("light", "medium", "heavy")
+
+
+def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
+    """The request itself, if its arguments are right.
+
+    Raises:
+        InvalidRequest: one is wrong; the message names it.
+    """
+    for message in request.messages:
+        if not isinstance(message.content, str):
+            raise InvalidRequest(f"prompt must be a str, not {type(message.content).__name__}")
+        if not message.content.strip():
+            raise InvalidRequest("prompt is empty; write what to ask")
+    for name in ("system_prompt", "model_preference"):
+        value = getattr(request, name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise InvalidRequest(f"{name} must be a text or None, not {value!r}")
+    for model in request.fallback_models:
+        if not isinstance(model, str) or not model:
+            raise InvalidRequest(f"fallback_models must hold names of models, not {model!r}")
+    for name in ("expected_completion_tokens", "max_output_tokens"):
+        _whole(name, getattr(request, name), at_least=1)
+    _whole("priority", request.priority, at_least=None)
+    _number("timeout", request.timeout, above=0.0)
+    _number("max_wait", request.max_wait, above=None)
+    if request.temperature is not None:
+        _number("temperature", request.temperature, above=None, at_most=2.0)
+    if request.workload is not None and request.workload not in WORKLOADS:
+        raise InvalidRequest(f"workload is {request.workload!r}; write one of {WORKLOADS}")
+    _labels(request.tags)
+    if request.user_id is not None:
+        check_identifier(request.user_id, "user_id")
+    if chat:
+        check_identifier(request.conv_id, "conv_id")  # type: ignore[arg-type]
+    return request
+
+
+def _whole(name: str, value: Any, *, at_least: int | None) -> None:
+    if type(value) is not int or (at_least is not None and value < at_least):
+        bound = "" if at_least is None else f" of {at_least} or more"
+        raise InvalidRequest(f"{name} must be a whole number{bound}, not {value!r}")
+
+
+def _number(
+    name: str, value: Any, *, above: float | None, at_most: float | None = None
+) -> None:
+    right = type(value) in (int, float) and value == value and abs(value) != float("inf")
+    right = right and (value > above if above is not None else value >= 0)
+    right = right and (at_most is None or value <= at_most)
+    if not right:
+        lower = f"more than {above:g}" if above is not None else "0 or more"
+        upper = "" if at_most is None else f" and at most {at_most:g}"
+        raise InvalidRequest(f"{name} must be a number, {lower}{upper}, not {value!r}")
+
+
+def _labels(tags: Mapping[Any, Any]) -> None:
+    for name, value in tags.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidRequest(f"tags must map texts to texts, not {name!r} to {value!r}")

@@ -1,0 +1,67 @@
+"""The one place that puts the parts together."""
+
+from __future__ import annotations
+
+from core.redis_connection import open_redis
+from core.settings import Settings, get_settings
+from conversation.store import ConversationStore
+from keys.manager import build_key_manager
+from keys.secret_store import CachedSecrets, get_secret_store
+from llm.parts import RouterParts
+from llm.providers.registry import ProviderRegistry, get_provider_registry
+from llm.router import RequestRouter
+from llm.routing.drivers import Parts
+from llm.routing.flow import RetryRules
+from llm.tokens import TokenCounter, load_tiktoken
+from lua.names import Names
+from observability.logs import follow_with_logs
+from observability.metrics import follow_with_metrics
+
+
+def build_router(
+    settings: Settings | None = None, *, providers: ProviderRegistry | None = None
+) -> RequestRouter:
+    """Make a router of its own.
+
+    Args:
+        settings: by default those of the environment and `.env`.
+        providers: by default OpenAI, Anthropic, Gemini and those that were registered.
+
+    Raises:
+        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
+
+    Example:
+        >>> router = build_router()                         # doctest: +SKIP
+        >>> router.health_check()["healthy"]                # doctest: +SKIP
+        True
+    """
+    settings = settings or get_settings()
+    connection = open_redis(settings)
+    try:
+        keys = build_key_manager(settings, connection)
+    except BaseException:
+        connection.close()
+        raise
+    unfollow_logs = follow_with_logs(settings)
+    unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
+    driver = Parts(
+        keys=keys,
+        secrets=CachedSecrets(get_secret_store(settings), settings.secret_cache_ttl_seconds),
+        providers=providers or get_provider_registry(),
+        conversations=ConversationStore(
+            connection,
+            Names(settings.redis_key_prefix),
+            settings.conversation_ttl_seconds,
+        ),
+    )
+    rules = RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000)
+    return RequestRouter(
+        RouterParts(
+            settings=settings,
+            redis=connection,
+            driver=driver,
+            rules=rules,
+            tokens=TokenCounter(load_tiktoken),
+            on_close=(connection.close, unfollow_metrics, unfollow_logs),
+        )
+    )

@@ -1,0 +1,65 @@
+"""Whether requests can be served now, part by part, each with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from core.errors import ConversationUnavailable, SecretError
+from llm.parts import RouterParts
+
+PROBED_SECRETS = 50
+"""So many keys' secrets are looked up at most, so that a check stays quick."""
+
+
+def health_of(parts: RouterParts) -> dict[str, Any]:
+    """The health of Redis, keys, conversations and secrets.
+
+    Returns:
+        `healthy` for the whole and, for each part, a dict with `healthy` and `reason`.
+    """
+    redis = _redis(parts)
+    checks = {
+        "redis": redis,
+        "keys": parts.driver.keys.health_check(),
+        "conversations": _conversations(parts),
+        "secrets": _secrets(parts),
+    }
+    return {"healthy": all(check["healthy"] for check in checks.values()), **checks}
+
+
+def _redis(parts: RouterParts) -> dict[str, Any]:
+    where = parts.redis.description
+    try:
+        parts.redis.client.ping()
+    except RedisError as error:
+        return {"healthy": False, "reason": f"{where} does not answer: {error}"}
+    reason = where
+    if parts.redis.kind == "in-process":
+        reason = f"{where}: limits hold for this process alone"
+    return {"healthy": True, "reason": reason, "kind": parts.redis.kind}
+
+
+def _conversations(parts: RouterParts) -> dict[str, Any]:
+    try:
+        parts.driver.conversations.exists("health-check")
+    except ConversationUnavailable as error:
+        return {"healthy": False, "reason": str(error)}
+    return {"healthy": True, "reason": "histories can be read"}
+
+
+def _secrets(parts: RouterParts) -> dict[str, Any]:
+    missing: dict[str, str] = {}
+    keys = [key for key in parts.driver.keys.registry.keys() if key.active][:PROBED_SECRETS]
+    for key in keys:
+        try:
+            parts.driver.secrets.get(key)
+        except SecretError as error:
+            missing[key.key_id] = str(error)
+    found = len(keys) - len(missing)
+    return {
+        "healthy": found > 0,
+        "reason": f"{found} of {len(keys)} active keys have a secret",
+        "missing": missing,
+    }

@@ -1,0 +1,30 @@
+"""What a router is made of; put together in `llm/factory.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from core.redis_connection import RedisConnection
+from core.settings import Settings
+from llm.routing.drivers import Parts
+from llm.routing.flow import RetryRules
+from llm.tokens import TokenCounter
+
+
+@dataclass(frozen=True)
+class RouterParts:
+    """The parts of one router, and how to give them back."""
+
+    settings: Settings
+    redis: RedisConnection
+    driver: Parts
+    rules: RetryRules
+    tokens: TokenCounter
+    on_close: tuple[Callable[[], None], ...] = ()
+
+    def close(self) -> None:
+        """Give everything back, the last made first."""
+        self.driver.providers.close()
+        for give_back in reversed(self.on_close):
+            give_back()

@@ -1,0 +1,189 @@
+"""Google's Gemini API, and servers that speak its protocol (`base_url`), through `google-genai`."""
+
+from __future__ import annotations
+
+import math
+import ssl
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from core.errors import AuthenticationFailed, ContentBlocked
+from core.types import ProviderReply, StopReason, Usage
+from llm.providers.base import ProviderCall
+from llm.providers.gemini_errors import RULES, refusal_of
+from llm.providers.sdk import SdkAdapter
+from llm.providers.translate import Answer, Refusal, count, nonsense, objects
+from llm.providers.turns import system_of, turns_of
+
+if TYPE_CHECKING:
+    import httpx2
+    from google import genai
+
+OFFICIAL = "https://generativelanguage.googleapis.com"
+API_VERSION = "v1beta"
+
+# "Manually set deadline 5s is too short. Minimum allowed deadline is 10s." (livekit/agents#3723)
+LEAST_SERVER_TIMEOUT = 10
+
+_STOP: dict[str, StopReason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
+_BLOCKED = frozenset({
+    "SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION",
+    "MODEL_ARMOR", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION",
+})  # fmt: skip
+_ACCOUNT_LIMITED = "PUP_LIMITED_DISABLED"
+
+
+class GeminiAdapter(SdkAdapter["genai.Client"]):
+    """`generateContent`. What a model thinks is counted as its output, but is no content.
+
+    The SDK would retry, call functions and fetch the rest of a long answer on its own, each with
+    requests that nobody reserved: all three are off.
+
+    Example:
+        reply = GeminiAdapter().send(call)
+    """
+
+    rules: ClassVar = RULES
+
+    def _connect(self, call: ProviderCall, http: httpx2.Client) -> genai.Client:
+        import httpx2
+        from google import genai
+        from google.genai import types
+        from google.genai.client import DebugConfig
+
+        # Only its asynchronous side would use this one: it trusts nobody and costs nothing.
+        unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        return genai.Client(
+            api_key=call.secret.get_secret_value(),
+            vertexai=False,
+            debug_config=DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
+            http_options=types.HttpOptions(
+                base_url=call.base_url or OFFICIAL,
+                api_version=API_VERSION,
+                retry_options=types.HttpRetryOptions(attempts=1),
+                httpx_client=http,
+                httpx_async_client=httpx2.AsyncClient(verify=unused, trust_env=False),
+                async_client_args={"ssl": unused},
+            ),
+        )
+
+    def _ask(self, client: genai.Client, call: ProviderCall) -> Answer:
+        from google.genai import errors, types
+
+        contents: Any = _contents(call)
+        server_timeout = max(LEAST_SERVER_TIMEOUT, math.ceil(call.timeout))
+        config = types.GenerateContentConfig(
+            system_instruction=system_of(call) or None,
+            max_output_tokens=call.max_output_tokens,
+            temperature=call.temperature,
+            should_return_http_response=True,
+            automatic_continuation=False,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+            http_options=types.HttpOptions(
+                timeout=max(1, math.ceil(call.timeout * 1000)),
+                headers={"X-Server-Timeout": str(server_timeout)},
+            ),
+        )
+        try:
+            response = client.models.generate_content(
+                model=call.model, contents=contents, config=config
+            )
+        except errors.APIError as error:
+            return Answer.of(error.response)
+        raw = response.sdk_http_response
+        return Answer(200, {}, (raw.body if raw is not None else None) or "")
+
+    def _refusal(self, answer: Answer) -> Refusal:
+        return refusal_of(answer)
+
+    def _read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
+        body = answer.json()
+        if not isinstance(body, dict):
+            raise nonsense(call, answer, "no JSON object")
+        _check_prompt(call, body)
+        candidates = objects(body.get("candidates"))
+        if not candidates:
+            raise nonsense(call, answer, "no candidates")
+        candidate = candidates[0]
+        finish = str(candidate.get("finishReason"))
+        _check_finish(call, candidate, finish)
+        parts = _parts(candidate.get("content"))
+        text = "".join(_texts(parts))
+        if not text and finish not in _STOP:
+            raise nonsense(call, answer, f"no text (finishReason {finish})")
+        asks_for_call = any("functionCall" in part for part in parts)
+        model = body.get("modelVersion")
+        return ProviderReply(
+            content=text,
+            model=model if isinstance(model, str) and model else call.model,
+            stop_reason="tool_calls" if asks_for_call else _STOP.get(finish, "other"),
+            usage=_usage(body.get("usageMetadata")),
+        )
+
+
+def _contents(call: ProviderCall) -> list[dict[str, Any]]:
+    """The turns, those of one role in a row as the parts of one content."""
+    contents: list[dict[str, Any]] = []
+    for turn in turns_of(call):
+        role = "model" if turn.role == "assistant" else "user"
+        part = {"text": turn.content}
+        if contents and contents[-1]["role"] == role:
+            contents[-1]["parts"].append(part)
+        else:
+            contents.append({"role": role, "parts": [part]})
+    return contents
+
+
+def _check_prompt(call: ProviderCall, body: dict[str, Any]) -> None:
+    feedback = body.get("promptFeedback")
+    if isinstance(feedback, dict) and feedback.get("blockReason"):
+        reasons = (str(feedback["blockReason"]), *_flagged(feedback.get("safetyRatings")))
+        raise _blocked(call, "the prompt was refused", reasons)
+
+
+def _check_finish(call: ProviderCall, candidate: dict[str, Any], finish: str) -> None:
+    if finish in _BLOCKED:
+        reasons = (finish, *_flagged(candidate.get("safetyRatings")))
+        raise _blocked(call, "the answer was withheld", reasons)
+    if finish == _ACCOUNT_LIMITED:
+        raise AuthenticationFailed(
+            f"{call.provider}: the account is limited for violations of the use policy",
+            provider=call.provider,
+            status=200,
+            code=finish,
+        )
+
+
+def _blocked(call: ProviderCall, what: str, reasons: tuple[str, ...]) -> ContentBlocked:
+    return ContentBlocked(
+        f"{call.provider}: {what}: {', '.join(reasons)}",
+        provider=call.provider,
+        reasons=reasons,
+        status=200,
+        code=reasons[0],
+    )
+
+
+def _flagged(ratings: Any) -> list[str]:
+    rated = [rating for rating in objects(ratings) if rating.get("blocked") is True]
+    return [str(rating.get("category")) for rating in rated]
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return objects(content.get("parts") if isinstance(content, dict) else None)
+
+
+def _texts(parts: list[dict[str, Any]]) -> list[str]:
+    texts = [part.get("text") for part in parts if not part.get("thought")]
+    return [text for text in texts if isinstance(text, str)]
+
+
+def _usage(usage: Any) -> Usage | None:
+    if not isinstance(usage, dict):
+        return None
+    prompt = count(usage.get("promptTokenCount"))
+    if prompt is None:
+        return None
+    tools = count(usage.get("toolUsePromptTokenCount")) or 0
+    said = count(usage.get("candidatesTokenCount")) or 0
+    thought = count(usage.get("thoughtsTokenCount")) or 0
+    return Usage(prompt + tools, said + thought, count(usage.get("cachedContentTokenCount")) or 0)

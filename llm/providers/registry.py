@@ -1,0 +1,140 @@
+"""Which adapter speaks to which provider; the place to register one of your own."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Mapping
+from functools import cache
+
+from core.errors import ConfigurationError
+from llm.providers.base import AdapterFactory, ProviderAdapter
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
+
+
+class ProviderRegistry:
+    """Adapters by the provider's name in `keys.json`, each made when it is first asked for.
+
+    Example:
+        >>> ProviderRegistry().names()
+        ('anthropic', 'gemini', 'openai')
+    """
+
+    def __init__(
+        self, adapters: Mapping[str, ProviderAdapter | AdapterFactory] | None = None
+    ) -> None:
+        self._lock = threading.Lock()
+        self._factories: dict[str, AdapterFactory] = {}
+        self._adapters: dict[str, ProviderAdapter] = {}
+        given = _built_in() if adapters is None else adapters
+        for name, adapter in given.items():
+            self.register(name, adapter)
+
+    def register(self, name: str, adapter: ProviderAdapter | AdapterFactory) -> None:
+        """Add a provider, or put another adapter in its place.
+
+        Args:
+            name: as `provider` in `keys.json`: small letters, digits, `_`, `-`.
+            adapter: an adapter, or a class or function without arguments that makes one.
+
+        Raises:
+            ConfigurationError: the name or the adapter is not of that kind.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"provider name {name!r}: use a small letter, then small letters, digits, _ or -"
+            )
+        ready = not isinstance(adapter, type) and isinstance(adapter, ProviderAdapter)
+        if not ready and not callable(adapter):
+            raise ConfigurationError(
+                f"the adapter of provider {name!r} needs the methods send and close, "
+                "or must be a function that makes such an adapter"
+            )
+        with self._lock:
+            replaced = self._adapters.pop(name, None)
+            self._factories.pop(name, None)
+            if isinstance(adapter, ProviderAdapter) and ready:
+                self._adapters[name] = adapter
+            elif callable(adapter):
+                self._factories[name] = adapter
+        if replaced is not None and replaced is not adapter:
+            replaced.close()
+
+    def get(self, name: str) -> ProviderAdapter:
+        """The adapter of a provider.
+
+        Raises:
+            ConfigurationError: nobody registered that name; the message lists the known ones.
+        """
+        adapter = self._adapters.get(name)
+        if adapter is not None:
+            return adapter
+        with self._lock:
+            if name not in self._adapters:
+                self._adapters[name] = self._make(name)
+            return self._adapters[name]
+
+    def names(self) -> tuple[str, ...]:
+        """All registered names, sorted."""
+        with self._lock:
+            return tuple(sorted(self._factories.keys() | self._adapters.keys()))
+
+    def close(self) -> None:
+        """Close all adapters that were made; those from factories can be made anew."""
+        with self._lock:
+            adapters, self._adapters = self._adapters, {}
+        for adapter in adapters.values():
+            adapter.close()
+
+    def _make(self, name: str) -> ProviderAdapter:
+        factory = self._factories.get(name)
+        if factory is None:
+            known = sorted(self._factories.keys() | self._adapters.keys())
+            raise ConfigurationError(
+                f"no provider is called {name!r}; known are {', '.join(known)}. "
+                "Add yours with llm.providers.registry.register_provider"
+            )
+        adapter: object = factory()
+        if not isinstance(adapter, ProviderAdapter):
+            raise ConfigurationError(
+                f"the factory of provider {name!r} made no adapter: send and close are missing"
+            )
+        return adapter
+
+
+@cache
+def get_provider_registry() -> ProviderRegistry:
+    """The registry of this process, with `openai`, `anthropic` and `gemini` in it."""
+    return ProviderRegistry()
+
+
+def register_provider(name: str, adapter: ProviderAdapter | AdapterFactory) -> None:
+    """Add a provider for this process; see `ProviderRegistry.register` and docs/providers.md.
+
+    Example:
+        register_provider("echo", EchoAdapter)
+    """
+    get_provider_registry().register(name, adapter)
+
+
+def _built_in() -> dict[str, AdapterFactory]:
+    return {"openai": _openai, "anthropic": _anthropic, "gemini": _gemini}
+
+
+def _openai() -> ProviderAdapter:
+    from llm.providers.openai import OpenAIAdapter
+
+    return OpenAIAdapter()
+
+
+def _anthropic() -> ProviderAdapter:
+    from llm.providers.anthropic import AnthropicAdapter
+
+    return AnthropicAdapter()
+
+
+def _gemini() -> ProviderAdapter:
+    from llm.providers.gemini import GeminiAdapter
+
+    return GeminiAdapter()

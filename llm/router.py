@@ -1,0 +1,229 @@
+"""RequestRouter: the front door. `send_one_shot` and `send_chat` route a prompt to a key.
+
+    >>> from llm.router import get_request_router
+    >>> router = get_request_router()                                       # doctest: +SKIP
+    >>> router.send_one_shot("Say hello.", "gemini-2.5-flash")["content"]   # doctest: +SKIP
+    'Hello!'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+from core.events import RequestFinished, emit
+from core.types import ChatRequest, Message, Reply
+from llm.arguments import checked
+from llm.health import health_of
+from llm.parts import RouterParts
+from llm.routing.drivers import run
+from llm.routing.flow import route
+
+
+class RequestRouter:
+    """Routes requests over many keys. One serves all threads of a process; close it at the end.
+
+    Make it with `llm.factory.build_router` or `get_request_router`.
+
+    Example:
+        >>> with build_router() as router:                        # doctest: +SKIP
+        ...     reply = router.send_one_shot("Say hello.")
+        >>> reply["success"], reply["tokens"]["total"]            # doctest: +SKIP
+        (True, 21)
+    """
+
+    def __init__(self, parts: RouterParts) -> None:
+        self._parts = parts
+
+    def send_one_shot(
+        self,
+        prompt: str,
+        model_preference: str | None = None,
+        system_prompt: str | None = None,
+        expected_completion_tokens: int = 512,
+        max_output_tokens: int = 2048,
+        temperature: float | None = 0.7,
+        *,
+        user_id: str | None = None,
+        timeout: float | None = None,
+        max_wait: float = 0.0,
+        priority: int = 0,
+        fallback_models: Sequence[str] = (),
+        workload: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send one prompt, without history.
+
+        Args:
+            prompt: what to ask.
+            model_preference: the model to try first; None lets any configured key serve.
+            system_prompt: how the model should behave.
+            expected_completion_tokens: what the answer will probably have; it is reserved.
+            max_output_tokens: the most that the answer may have.
+            temperature: 0 to 2; None leaves it to the provider.
+            user_id: on whose behalf, for logs and limits.
+            timeout: seconds for the whole request with all its tries; by default
+                `LLM_REQUEST_TIMEOUT_SECONDS`.
+            max_wait: seconds to wait when every key is full; 0 refuses at once.
+            priority: higher is served first among those that wait.
+            fallback_models: what else may answer, in this order.
+            workload: `light`, `medium` or `heavy`: keys tagged so, or not tagged.
+            tags: labels that a key must carry.
+
+        Returns:
+            A dict: `success, content, model, key_id, provider, tokens, conversation_id, attempts,
+            duration_ms`, and on failure `error, error_type` and, where known, `retry_after`.
+
+        Raises:
+            core.errors.InvalidRequest: an argument is wrong. Nothing else is raised for what a
+                provider, Redis or a secret store does.
+        """
+        return self._run(
+            checked(
+                ChatRequest(
+                    request_id=uuid4().hex,
+                    messages=(Message("user", prompt),),
+                    system_prompt=system_prompt,
+                    model_preference=model_preference,
+                    fallback_models=tuple(fallback_models),
+                    workload=workload,
+                    tags=dict(tags or {}),
+                    expected_completion_tokens=expected_completion_tokens,
+                    max_output_tokens=max_output_tokens,
+                    temperature=temperature,
+                    timeout=self._timeout(timeout),
+                    max_wait=max_wait,
+                    priority=priority,
+                    user_id=user_id,
+                )
+            )
+        )
+
+    def send_chat(
+        self,
+        conv_id: str,
+        prompt: str,
+        user_id: str | None = None,
+        model_preference: str | None = None,
+        expected_completion_tokens: int = 512,
+        max_output_tokens: int = 2048,
+        temperature: float | None = 0.7,
+        system_prompt: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        timeout: float | None = None,
+        max_wait: float = 0.0,
+        priority: int = 0,
+        fallback_models: Sequence[str] = (),
+        workload: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """Send the next prompt of a conversation; its history goes along, cut to the model.
+
+        The turn is appended when it succeeds; a failed one leaves the history as it was. Keys may
+        change from turn to turn. Two turns sent at once both see the history before them.
+
+        Args:
+            conv_id: names the conversation; a new name begins one.
+            user_id: whose it is; another user's conversation is refused.
+            system_prompt: kept with the conversation from now on.
+            metadata: JSON values kept with the conversation.
+            prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
+            timeout, max_wait, priority, fallback_models, workload, tags: as for `send_one_shot`.
+
+        Returns, raises:
+            As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
+        """
+        return self._run(
+            checked(
+                ChatRequest(
+                    request_id=uuid4().hex,
+                    messages=(Message("user", prompt),),
+                    system_prompt=system_prompt,
+                    model_preference=model_preference,
+                    fallback_models=tuple(fallback_models),
+                    workload=workload,
+                    tags=dict(tags or {}),
+                    expected_completion_tokens=expected_completion_tokens,
+                    max_output_tokens=max_output_tokens,
+                    temperature=temperature,
+                    timeout=self._timeout(timeout),
+                    max_wait=max_wait,
+                    priority=priority,
+                    conv_id=conv_id,
+                    user_id=user_id,
+                    metadata=dict(metadata or {}),
+                ),
+                chat=True,
+            )
+        )
+
+    def health_check(self) -> dict[str, Any]:
+        """Whether requests can be served now, with a reason for each part.
+
+        Returns:
+            `healthy`, and under `redis`, `keys`, `conversations`, `secrets` each a `healthy` and
+            a `reason`.
+        """
+        return health_of(self._parts)
+
+    def close(self) -> None:
+        """Give back connections and clients; the router is not used afterwards."""
+        self._parts.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _timeout(self, timeout: float | None) -> float:
+        return self._parts.settings.llm_request_timeout_seconds if timeout is None else timeout
+
+    def _run(self, request: ChatRequest) -> Reply:
+        parts = self._parts
+        flow = route(
+            request, rules=parts.rules, tokens=parts.tokens, models_of=parts.driver.keys.models_of
+        )
+        reply = run(flow, parts.driver)
+        emit(
+            RequestFinished(
+                request_id=request.request_id,
+                outcome=reply.get("error_type", "success"),
+                model=reply["model"],
+                key_id=reply["key_id"],
+                attempts=len(reply["attempts"]),
+                input_tokens=reply["tokens"]["input"],
+                output_tokens=reply["tokens"]["output"],
+                duration_ms=reply["duration_ms"],
+                error=reply.get("error"),
+                conversation_id=request.conv_id,
+            )
+        )
+        return reply
+
+
+@lru_cache(maxsize=1)
+def get_request_router() -> RequestRouter:
+    """The router of this process, made from the environment, `.env` and `keys.json` at first use.
+
+    Raises:
+        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
+    """
+    from llm.factory import build_router
+
+    return build_router()
+
+
+if __name__ == "__main__":
+    from llm.cli import health_main
+
+    raise SystemExit(health_main())

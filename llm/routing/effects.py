@@ -1,0 +1,66 @@
+"""What the flow asks a driver to do. Frozen values: the flow decides, the driver performs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conversation.records import Turn
+from core.types import Message
+from keys.manager import Reservation
+from keys.policies import Need
+from keys.selection import Selection
+from keys.spec import KeySpec
+from lua.limiter_calls import Charge, Mark
+
+
+@dataclass(frozen=True, slots=True)
+class LoadConversation:
+    """Read a conversation. Gives a `conversation.store.Conversation`."""
+
+    conv_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """Choose a key and reserve on it. Gives a Reservation or a Refused."""
+
+    need: Need
+    selection: Selection
+    reservation_id: str
+    lease_seconds: float
+    avoid: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Call the provider once with the key's secret. Gives a ProviderReply."""
+
+    key: KeySpec
+    messages: tuple[Message, ...]
+    system_prompt: str | None
+    max_output_tokens: int
+    temperature: float | None
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Settle a reservation, mark what failed, and append a turn, in one round trip.
+
+    Gives the error that kept the turn from being appended, or None.
+    """
+
+    reservation: Reservation
+    charge: Charge
+    marks: tuple[Mark, ...] = ()
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait so many seconds."""
+
+    seconds: float
+
+
+Effect = LoadConversation | Reserve | Send | Settle | Sleep

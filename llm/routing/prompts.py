@@ -1,0 +1,63 @@
+"""From a caller's request to the messages that are sent, fitted to a model's window. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from conversation.context_windows import input_budget
+from conversation.records import Conversation
+from conversation.window import fit_prompt
+from core.types import ChatRequest, Message
+from keys.policies import Need
+from llm.tokens import TokenCounter
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What would be sent to one model, and how many tokens it is estimated to have."""
+
+    messages: tuple[Message, ...]
+    system_prompt: str | None
+    tokens: int
+
+
+def build_prompt(
+    request: ChatRequest, conversation: Conversation | None, model: str | None, count: TokenCounter
+) -> Prompt:
+    """The prompt for `model`; a conversation's history is cut to its context window.
+
+    Raises:
+        conversation.window.PromptTooLong: the new prompt alone does not fit beside its answer.
+    """
+    if conversation is None:
+        system = request.system_prompt
+        tokens = count.count_messages(request.messages, system, model)
+        return Prompt(request.messages, system, tokens)
+    system = request.system_prompt or conversation.system_prompt
+    if model is None:
+        tokens = count.count_messages((*conversation.messages, *request.messages), system)
+        return Prompt((*conversation.messages, *request.messages), system, tokens)
+    fitted = fit_prompt(
+        conversation.history,
+        request.messages[-1].content,
+        system_prompt=system,
+        budget=input_budget(model, max_output_tokens=request.max_output_tokens),
+        count_tokens=lambda text: count.count(text, model),
+    )
+    return Prompt(fitted.messages, system, fitted.tokens)
+
+
+def widest(models: Sequence[str], request: ChatRequest) -> str | None:
+    """The model that takes the longest prompt, the first of several; None where there is none."""
+    sizes = {
+        model: input_budget(model, max_output_tokens=request.max_output_tokens)
+        for model in models
+    }
+    return max(sizes, key=sizes.__getitem__, default=None)
+
+
+def need_of(request: ChatRequest, prompt: Prompt) -> Need:
+    """What a prompt and its answer are expected to use."""
+    expected = min(request.expected_completion_tokens, request.max_output_tokens)
+    return Need(prompt.tokens, expected, request.max_output_tokens)

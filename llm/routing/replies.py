@@ -1,0 +1,62 @@
+"""The dict that a caller gets, for an answer and for a failure."""
+
+from __future__ import annotations
+
+from core.errors import (
+    ContentBlocked,
+    NoCapacity,
+    ProviderError,
+    RouterError,
+)
+from core.types import Attempt, ChatRequest, ProviderReply, Reply, TokenCounts
+from keys.spec import KeySpec
+
+
+def answered(
+    request: ChatRequest,
+    key: KeySpec,
+    reply: ProviderReply,
+    tokens: TokenCounts,
+    attempts: list[Attempt],
+    seconds: float,
+) -> Reply:
+    """The reply to a request that was answered."""
+    return Reply(
+        success=True,
+        request_id=request.request_id,
+        content=reply.content,
+        model=key.model_name,
+        key_id=key.key_id,
+        provider=key.provider,
+        tokens=tokens,
+        conversation_id=request.conv_id,
+        attempts=attempts,
+        duration_ms=round(seconds * 1000, 3),
+        stop_reason=reply.stop_reason,
+    )
+
+
+def failed(
+    request: ChatRequest, error: RouterError, attempts: list[Attempt], seconds: float
+) -> Reply:
+    """The reply to a request that was not answered; `model` and `key_id` are the last tried."""
+    last = attempts[-1] if attempts else None
+    reply = Reply(
+        success=False,
+        request_id=request.request_id,
+        content=None,
+        model=last["model"] if last else request.model_preference,
+        key_id=last["key_id"] if last else None,
+        provider=last["provider"] if last else None,
+        tokens=TokenCounts(input=0, output=0, total=0),
+        conversation_id=request.conv_id,
+        attempts=attempts,
+        duration_ms=round(seconds * 1000, 3),
+        error=str(error),
+        error_type=error.error_type,
+    )
+    if isinstance(error, (NoCapacity, ProviderError)) and error.retry_after is not None:
+        reply["retry_after"] = error.retry_after
+    if isinstance(error, ContentBlocked):
+        reply["reasons"] = list(error.reasons)
+    return reply

@@ -1,0 +1,73 @@
+--[[
+Settle a reservation with what was really used, and say what its end means for the key.
+
+KEYS  1  the reservation
+      2  its quota group's ring
+      3  the group's leases
+      4  the provider's health
+ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
+      2  window in ms
+      3  slots a window
+      4  slots counted
+      5  life of the settled record, ms
+      6  reservation id
+      7  requests used: 0 or 1
+      8  tokens to be charged in all
+      9  input tokens to be charged in all
+      10 output tokens to be charged in all
+      then 4 a mark: health field, state, milliseconds (-1: until somebody acts), reason
+
+Less than was reserved is given back to the slot that was charged, while that slot counts; more
+is charged now. Output tokens that were held are let go and what was produced is charged now.
+
+Returns {1, now} settled, {0, now} it was settled before: nothing was changed
+]]
+--- @include "clock"
+--- @include "ring"
+--- @include "health"
+
+local now = read_clock(ARGV[1])
+local record = redis.call('GET', KEYS[1])
+if record and string.sub(record, 1, 1) == 'S' then
+  return {0, now}
+end
+
+local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
+local ring, changes = ring_read(KEYS[2], geometry, now), {}
+-- Without its record (Redis lost it) nothing is known to be charged: charge all of the use now.
+local slot, requests, t, i, held = ring.head, 0, 0, 0, 0
+if record then
+  local s, rt, ri, ro = string.match(record, '^R:%d+:(%d+):(%d+):(%d+):(%d+)$')
+  slot, requests, t, i, held = tonumber(s), 1, tonumber(rt), tonumber(ri), tonumber(ro)
+end
+
+local function split(delta)
+  return math.min(delta, 0), math.max(delta, 0)
+end
+local back_r, more_r = split(tonumber(ARGV[7]) - requests)
+local back_t, more_t = split(tonumber(ARGV[8]) - t)
+local back_i, more_i = split(tonumber(ARGV[9]) - i)
+local output = tonumber(ARGV[10])
+
+if (back_r < 0 or back_t < 0 or back_i < 0) and ring_counts(ring, slot) then
+  ring_add(ring, changes, slot, back_r, back_t, back_i, 0)
+end
+if more_r > 0 or more_t > 0 or more_i > 0 or output > 0 then
+  ring_add(ring, changes, ring.head, more_r, more_t, more_i, output)
+end
+if held > 0 or redis.call('EXISTS', KEYS[3]) == 1 then
+  if redis.call('ZREM', KEYS[3], ARGV[6] .. ':' .. held) == 1 then
+    ring.held = math.max(0, ring.held - held)
+  end
+end
+if ring.day_end > now then
+  ring.day_r = math.max(0, ring.day_r + back_r + more_r)
+  ring.day_t = math.max(0, ring.day_t + back_t + more_t)
+end
+ring_write(ring, changes, now)
+redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:0', 2), 'PX', ARGV[5])
+
+for n = 11, #ARGV, 4 do
+  health_mark(KEYS[4], ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], now)
+end
+return {1, now}

@@ -1,0 +1,94 @@
+"""Events as structured log lines, each with its request id. They never hold prompts or secrets."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+from core.events import (
+    AttemptFinished,
+    ConversationNotSaved,
+    Event,
+    KeyCooledDown,
+    KeysLoaded,
+    KeysRejected,
+    RequestFinished,
+    SettleFailed,
+    StorageDegraded,
+    subscribe,
+)
+from core.settings import Settings
+
+LOGGER = "llm_router"
+
+_LEVELS: dict[type[Event], tuple[int, str]] = {
+    KeyCooledDown: (logging.WARNING, "key passed over"),
+    SettleFailed: (logging.ERROR, "reservation not settled; it ages out"),
+    ConversationNotSaved: (logging.ERROR, "turn not saved"),
+    KeysLoaded: (logging.INFO, "keys loaded"),
+    KeysRejected: (logging.ERROR, "edit of keys refused; the keys in force stay"),
+    StorageDegraded: (logging.WARNING, "limits degraded"),
+}
+
+
+def follow_with_logs(settings: Settings) -> Callable[[], None]:
+    """Write a line for each event, from `LOG_LEVEL` on, as `LOG_FORMAT` says, until it is ended.
+
+    Lines go to the logger `llm_router`: to where the program's own logging goes, or, where it has
+    none, to standard error.
+
+    Returns:
+        A function that ends it.
+    """
+    logger = logging.getLogger(LOGGER)
+    logger.setLevel(settings.log_level)
+    if not logger.handlers and not logging.getLogger().handlers:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    structured: Any = None
+
+    def write(event: Event) -> None:
+        nonlocal structured
+        level, text = _level_of(event)
+        if not logger.isEnabledFor(level):
+            return
+        if structured is None:
+            structured = _structured(logger, settings.log_format)
+        values = {f.name: getattr(event, f.name) for f in fields(event)}
+        structured.log(level, text, **{name: v for name, v in values.items() if v is not None})
+
+    return subscribe(write)
+
+
+def _level_of(event: Event) -> tuple[int, str]:
+    if isinstance(event, AttemptFinished):
+        good = event.outcome == "success"
+        return (logging.DEBUG, "attempt") if good else (logging.WARNING, "attempt failed")
+    if isinstance(event, RequestFinished):
+        good = event.outcome == "success"
+        return (logging.INFO, "request") if good else (logging.WARNING, "request failed")
+    return _LEVELS.get(type(event), (logging.DEBUG, type(event).__name__))
+
+
+def _structured(logger: logging.Logger, form: str) -> Any:
+    # Imported at the first line that is written: structlog costs 50 ms, and most programs that
+    # start with LOG_LEVEL=WARNING never write one.
+    import structlog
+
+    render: Any = structlog.processors.JSONRenderer()
+    if form == "console":
+        render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return structlog.wrap_logger(
+        logger,
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            render,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )

