@@ -40,7 +40,7 @@ def encode_fields(
     if system_prompt is not None:
         fields["system_prompt"] = _dumps(check_system_prompt(system_prompt))
     if last_model is not None:
-        fields["last_model"] = last_model
+        fields["last_model"] = _dumps(last_model)
     return fields
 
 
@@ -107,7 +107,9 @@ def _decode_metadata(conv_id: str, length: int, flat: Sequence[str]) -> tuple[Me
         if name.startswith(_OWN):
             own[name.removeprefix(_OWN)] = _loads(text)
     system_prompt = _loads(fields["system_prompt"]) if "system_prompt" in fields else None
-    if _BROKEN in own.values() or not isinstance(system_prompt, str | None):
+    last_model = _loads(fields["last_model"]) if "last_model" in fields else None
+    texts = isinstance(system_prompt, str | None) and isinstance(last_model, str | None)
+    if not texts or _BROKEN in own.values():
         raise _damaged(conv_id, "a metadata field")
     try:
         metadata = Metadata(
@@ -116,7 +118,7 @@ def _decode_metadata(conv_id: str, length: int, flat: Sequence[str]) -> tuple[Me
             total_tokens=int(fields["total_tokens"]),
             created_at=_iso(fields["created_ms"]),
             updated_at=_iso(fields["updated_ms"]),
-            last_model=fields.get("last_model"),
+            last_model=last_model,
             user_id=fields.get("user_id"),
             own=own,
         )

@@ -66,11 +66,12 @@ class Turn:
     def __post_init__(self) -> None:
         check_identifier(self.conv_id, "conv_id")
         check_identifier(self.request_id, "request_id")
-        for name in ("model", "user_id"):
-            if getattr(self, name) is not None:
-                check_identifier(getattr(self, name), name)
-        if not isinstance(self.prompt, str) or not isinstance(self.answer, str):
-            raise InvalidRequest("the prompt and the answer of a turn must be str")
+        if self.user_id is not None:
+            check_identifier(self.user_id, "user_id")
+        for name in ("prompt", "answer", "model"):
+            text = getattr(self, name)
+            if not isinstance(text, str) and not (name == "model" and text is None):
+                raise InvalidRequest(f"the {name} of a turn must be a str, not {text!r}")
         if self.system_prompt is not None:
             check_system_prompt(self.system_prompt)
         for name in ("prompt_tokens", "answer_tokens", "total_tokens"):

@@ -12,6 +12,7 @@ from conversation.identifiers import check_identifier
 from conversation.listing import list_page
 from conversation.records import Conversation, HistoryMessage, Turn
 from core.errors import InvalidRequest
+from core.redis_connection import RedisConnection, open_redis
 from core.settings import get_settings
 from lua import conversation_calls as calls
 from lua.loader import ScriptCall
@@ -25,7 +26,7 @@ class ConversationStore:
     damaged) and `InvalidRequest` (a wrong argument, or another user's conversation).
 
     Args:
-        client: a redis.Redis that decodes its replies.
+        client: a `core.redis_connection.RedisConnection`, or a redis.Redis that decodes replies.
         names: the key names.
         ttl_seconds: life of a conversation after its creation and after each turn.
         max_messages: how many of the last messages `load` reads at most.
@@ -236,13 +237,12 @@ def get_conversation_store() -> ConversationStore:
     """
     settings = get_settings()
     return ConversationStore(
-        _connection().client, Names(settings.redis_key_prefix), settings.conversation_ttl_seconds
+        _connection(), Names(settings.redis_key_prefix), settings.conversation_ttl_seconds
     )
 
 
 @lru_cache(maxsize=1)
-def _connection() -> Any:
+def _connection() -> RedisConnection:
     # Kept for the life of the process: an embedded server goes with its last connection.
-    from core.redis_connection import open_redis
 
     return open_redis(get_settings())

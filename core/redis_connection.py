@@ -168,7 +168,6 @@ def _url_pool(url: str, timeout: float) -> ConnectionPool | None:
             return None  # redis-py would take database 0
         pool = ConnectionPool.from_url(
             url,
-            socket_keepalive=True,
             maint_notifications_config=MaintNotificationsConfig(enabled=False),
             **_pool_options(timeout),
         )
@@ -196,7 +195,8 @@ def _describe(options: dict[str, Any]) -> str:
     if "path" in options:
         return f"Redis at {options['path']}"
     host, port = options.get("host", "localhost"), options.get("port", 6379)
-    return f"Redis at {host}:{port}, database {options.get('db', 0)}"
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"Redis at {place}, database {options.get('db', 0)}"
 
 
 _in_process: Any = None

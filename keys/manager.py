@@ -166,7 +166,8 @@ class KeyManager:
                     health_keys=plan.health_keys,
                     group_keys=plan.group_keys,
                     weights=weights,
-                    candidates_json=plan.candidates_json,
+                    candidates=plan.rows,
+                    tiers=plan.tiers,
                     lease_ms=round(lease_seconds * 1000),
                     rotation=next(self._turn),
                 )

@@ -116,6 +116,7 @@ def json_schema() -> dict[str, Any]:
     entry = KeySpec.model_json_schema()
     for part in (entry, *entry["properties"].values()):
         part.pop("title", None)
+    entry["properties"]["tags"]["additionalProperties"] = False  # names that no pattern fits
     entry["description"] = "One key: where it may be used, and the provider's limits for it."
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +60,8 @@ class Plan:
     policy_rows: tuple[int, ...]
     health_keys: tuple[str, ...]
     group_keys: tuple[str, ...]
-    candidates_json: str
+    rows: tuple[str, ...]
+    tiers: str
 
     @property
     def home(self) -> str:
@@ -117,18 +118,17 @@ def pack(candidates: tuple[Candidate, ...], names: Names, geometry: Geometry) ->
         if policy not in policies:
             policies.append(policy)
         policy_rows.append(policies.index(policy))
-        rows.append(
-            [
-                candidate.tier,
-                providers.index(key.provider) + 1,
-                policy_rows[-1] + 1,
-                f"k:{key.key_id}",
-                f"g:{key.group}",
-                *(limit or 0 for limit in (key.rpm, key.tpm, key.itpm, key.otpm)),
-                *(limit or 0 for limit in (key.rpd, key.tpd, key.max_parallel)),
-                *_burst(key, geometry),
-            ]
+        limits = (key.rpm, key.tpm, key.itpm, key.otpm, key.rpd, key.tpd, key.max_parallel)
+        row = (
+            providers.index(key.provider) + 1,
+            policy_rows[-1] + 1,
+            f"k:{key.key_id}",
+            f"g:{key.group}",
+            *(limit or 0 for limit in limits),
+            *_burst(key, geometry),
         )
+        rows.append("|".join(str(part) for part in row))
+    sizes = Counter(candidate.tier for candidate in candidates)
     return Plan(
         candidates=candidates,
         policies=tuple(policies),
@@ -142,7 +142,8 @@ def pack(candidates: tuple[Candidate, ...], names: Names, geometry: Geometry) ->
                 names.leases(c.key.provider, c.key.group),
             )
         ),
-        candidates_json=json.dumps(rows, separators=(",", ":")),
+        rows=tuple(rows),
+        tiers=",".join(str(sizes[tier]) for tier in sorted(sizes)),
     )
 
 

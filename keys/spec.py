@@ -63,7 +63,7 @@ class Tags(Mapping[str, str]):
 
 Count = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
 Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]*$")]
-Label = Annotated[str, Field(max_length=128, pattern=r"^[^\x00-\x1f]+$")]
+Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,128}$")]
 Seconds = Annotated[float, Field(gt=0, le=60, strict=True)]
 
 

@@ -6,7 +6,7 @@ from core.redis_connection import open_redis
 from core.settings import Settings, get_settings
 from conversation.store import ConversationStore
 from keys.manager import build_key_manager
-from keys.secret_store import CachedSecrets, get_secret_store
+from keys.secret_store import CachedSecrets, SecretStore, get_secret_store
 from llm.parts import RouterParts
 from llm.providers.registry import ProviderRegistry, get_provider_registry
 from llm.router import RequestRouter
@@ -19,13 +19,17 @@ from observability.metrics import follow_with_metrics
 
 
 def build_router(
-    settings: Settings | None = None, *, providers: ProviderRegistry | None = None
+    settings: Settings | None = None,
+    *,
+    providers: ProviderRegistry | None = None,
+    secret_store: SecretStore | None = None,
 ) -> RequestRouter:
     """Make a router of its own.
 
     Args:
         settings: by default those of the environment and `.env`.
         providers: by default OpenAI, Anthropic, Gemini and those that were registered.
+        secret_store: by default the one that `SECRET_STORE_TYPE` names.
 
     Raises:
         core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
@@ -44,9 +48,11 @@ def build_router(
         raise
     unfollow_logs = follow_with_logs(settings)
     unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
+    store = secret_store or get_secret_store(settings)
+    secrets = CachedSecrets(store, settings.secret_cache_ttl_seconds)
     driver = Parts(
         keys=keys,
-        secrets=CachedSecrets(get_secret_store(settings), settings.secret_cache_ttl_seconds),
+        secrets=secrets,
         providers=providers or get_provider_registry(),
         conversations=ConversationStore(
             connection,

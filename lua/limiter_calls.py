@@ -131,7 +131,8 @@ def reserve(
     health_keys: Sequence[str],
     group_keys: Sequence[str],
     weights: Sequence[Weights],
-    candidates_json: str,
+    candidates: Sequence[str],
+    tiers: str,
     lease_ms: int,
     rotation: int,
     now_ms: int | None = None,
@@ -140,10 +141,10 @@ def reserve(
 
     Args:
         group_keys: for each candidate its group's ring and leases, in the candidates' order.
-        candidates_json: the rows that reserve.lua describes.
+        candidates: the rows that reserve.lua describes, the best tier first.
+        tiers: how many candidates each tier has, "3,2".
         lease_ms: how long what does not age is held for a client that died.
     """
-    row = [[w.tokens, w.input, w.output, w.day_end_ms] for w in weights]
     answer = load("reserve").run(
         client,
         [reservation_key, *health_keys, *group_keys],
@@ -155,8 +156,10 @@ def reserve(
             rotation,
             reservation_id,
             len(health_keys),
-            json.dumps(row),
-            candidates_json,
+            len(weights),
+            tiers,
+            *(f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights),
+            *candidates,
         ],
     )
     if answer[0] == 1:

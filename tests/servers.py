@@ -86,7 +86,9 @@ class PlainServer:
                     log = self.folder / "plain.log"
                     if self._process.poll() is not None or time.monotonic() > deadline:
                         self.kill()
-                        raise AssertionError(f"the server did not start: {log.read_text()}") from None
+                        raise AssertionError(
+                            f"the server did not start: {log.read_text()}"
+                        ) from None
                 time.sleep(0.01)
 
     def stop(self) -> None:

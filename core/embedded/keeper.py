@@ -77,25 +77,25 @@ class Server:
             return False
 
     def stop(self) -> None:
-        """End the server with its data on the disk; by force if it takes too long."""
+        """End the server, its data on the disk and its socket gone; by force if it takes long."""
         self._end(signal.SIGTERM)
         if self.alive():
             self.kill()
+        self._remove_socket()
 
     def kill(self) -> None:
         """End the server at once."""
         self._end(signal.SIGKILL)
 
-    def remove_socket(self) -> None:
-        """Remove the socket that a server left; never anything else."""
-        if self.reachable():
-            os.unlink(self._socket)
+    def gave_up(self) -> bool:
+        """Whether the server ended of itself because it cannot run; its log says why."""
+        return self._child is not None and (self._child.poll() or 0) > 0
 
     def _spawn(self) -> bool:
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.remove_socket()
+            self._remove_socket()
             self._child = subprocess.Popen(
                 [self._binary, *_options(self._socket)],
                 cwd=self._folder,
@@ -113,6 +113,10 @@ class Server:
         if self._left is None:
             self._child = None
             self._left = os.open(self._lock, os.O_RDWR | os.O_CLOEXEC)
+
+    def _remove_socket(self) -> None:
+        if self.reachable():  # never anything else that is in its place
+            os.unlink(self._socket)
 
     def _end(self, how: signal.Signals) -> None:
         if self._child is not None:
@@ -153,15 +157,16 @@ class Keeper:
             if self._data_deleted():
                 return self._server.kill()
             if self._unused():
-                self._server.stop()
-                return self._server.remove_socket()
+                return self._server.stop()
             self._bound_log()
             running = self._keep_running()
-        return None
+        return self._server.stop()
 
     def _keep_running(self) -> bool:
         if self._server.alive() and self._server.reachable():
             return True
+        if self._server.gave_up():
+            return False
         now = time.monotonic()
         self._crashes = [at for at in self._crashes if now - at < _CRASHES_SECONDS] + [now]
         if len(self._crashes) > _CRASHES:

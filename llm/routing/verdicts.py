@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from core.errors import (
-    AdapterFault,
     AuthenticationFailed,
     ConfigurationError,
     ConnectionFailed,
@@ -92,7 +91,8 @@ _TABLE: tuple[tuple[type[RouterError], Verdict], ...] = (
     (RequestRejected, Verdict(Subject.NOBODY, False, False, Counted.REJECTED)),
     (SecretError, Verdict(Subject.KEY, True, False, Counted.NOTHING, "throttled", 60.0)),
     (ConfigurationError, Verdict(Subject.KEY, True, False, Counted.NOTHING)),
-    (AdapterFault, Verdict(Subject.NOBODY, False, False, Counted.UNKNOWN)),
+    # Cancelled, or an adapter's own fault: whether it arrived is not known.
+    (RouterError, Verdict(Subject.NOBODY, False, False, Counted.UNKNOWN)),
 )
 
 
@@ -103,20 +103,7 @@ def verdict_on(error: RouterError) -> Verdict:
         >>> verdict_on(SecretError("no secret")).subject
         <Subject.KEY: 'key'>
     """
-    for kind, verdict in _TABLE:
-        if isinstance(error, kind):
-            if isinstance(error, ProviderError) and not error.sent:
-                return _unsent(verdict)
-            return verdict
-    raise LookupError(f"no verdict on {type(error).__name__}")
-
-
-def _unsent(verdict: Verdict) -> Verdict:
-    return Verdict(
-        verdict.subject,
-        verdict.retry,
-        verdict.transient,
-        Counted.NOTHING,
-        verdict.state,
-        verdict.seconds,
-    )
+    verdict = next(verdict for kind, verdict in _TABLE if isinstance(error, kind))
+    if isinstance(error, ProviderError) and not error.sent:
+        return replace(verdict, counted=Counted.NOTHING)
+    return verdict

@@ -1,6 +1,6 @@
 -- A conversation is a hash of metadata and a list of messages, which live and expire together.
--- The hash: created_ms, updated_ms, message_count, total_tokens; where known user_id, last_model
--- and system_prompt (JSON); and "m:<name>" (JSON) for each of the caller's own metadata.
+-- The hash: created_ms, updated_ms, message_count, total_tokens; where known user_id; and, as JSON,
+-- last_model, system_prompt, and "m:<name>" for each of the caller's own metadata.
 
 -- Half a conversation (the other half was evicted or deleted by hand) counts as none.
 -- Returns nil, or {length, tokens, user}.

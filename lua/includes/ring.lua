@@ -143,7 +143,8 @@ local function ring_write(ring, changes, now)
   redis.call('PEXPIRE', ring.key, math.max(2 * ring.geometry.window, ring.day_end - now))
 end
 
--- Begin a new day where the old one has ended. `day_end` is the provider's next reset.
+-- Begin a new day where the old one has ended. `day_end` is the provider's next reset, as the
+-- client's clock sees it.
 local function ring_roll_day(ring, day_end, now)
   if ring.day_end <= now then
     while day_end <= now do

@@ -16,16 +16,24 @@ TTL_SECONDS = 1000
 
 @pytest.fixture
 def server(redis: Any) -> Any:
-    """A client of the real server, which is empty."""
+    """redis-py's client of the real server, which is empty."""
     return redis
 
 
 @pytest.fixture(params=["server", "fakeredis"])
 def client(request: pytest.FixtureRequest) -> Any:
-    """A client of an empty Redis, real and imitated."""
+    """redis-py's client of an empty Redis, real and imitated."""
     if request.param == "server":
         return request.getfixturevalue("server")
     return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+
+
+@pytest.fixture
+def connection(client: Any, request: pytest.FixtureRequest) -> Any:
+    """What a store works with: the router's own connection to the real server, or fakeredis."""
+    if isinstance(client, fakeredis.FakeRedis):
+        return client
+    return request.getfixturevalue("redis_server")
 
 
 @pytest.fixture
@@ -34,8 +42,8 @@ def names() -> Names:
 
 
 @pytest.fixture
-def store(client: Any, names: Names) -> ConversationStore:
-    return ConversationStore(client, names, TTL_SECONDS)
+def store(connection: Any, names: Names) -> ConversationStore:
+    return ConversationStore(connection, names, TTL_SECONDS)
 
 
 def turn(n: int | str = 1, conv_id: str = "chat", **more: Any) -> Turn:

@@ -100,6 +100,7 @@ def test_a_damaged_message_is_named(
         ("updated_ms", ""),
         ("system_prompt", "no json"),
         ("system_prompt", "5"),
+        ("last_model", "no json"),
         ("m:own", "no json"),
     ],
 )
@@ -140,8 +141,11 @@ def test_a_key_of_a_wrong_type_is_an_error_and_can_be_deleted(
     assert store.append_turn(turn(2)) is True
 
 
-def test_bytes_that_are_no_utf8_leave_the_connection_usable(server: Any, names: Names) -> None:
-    store = ConversationStore(server, names, 100)
+@pytest.mark.parametrize("quick", [True, False])
+def test_bytes_that_are_no_utf8_leave_the_connection_usable(
+    server: Any, redis_server: Any, names: Names, quick: bool
+) -> None:
+    store = ConversationStore(redis_server if quick else server, names, 100)
     store.append_turn(turn(1, "good"))
     store.append_turn(turn(1, "bad"))
     server.hset(names.conversation("bad"), "m:x", b"\xff\xfe")
@@ -247,7 +251,7 @@ def test_bad_metadata_are_refused(store: ConversationStore, metadata: Any) -> No
         {"answer_tokens": 1.5},
         {"total_tokens": True},
         {"system_prompt": 5},
-        {"model": ""},
+        {"model": 5},
     ],
     ids=str,
 )
@@ -255,6 +259,13 @@ def test_a_wrong_turn_is_refused(wrong: dict[str, Any]) -> None:
     fields: dict[str, Any] = {"conv_id": "c", "request_id": "r", "prompt": "q", "answer": "a"}
     with pytest.raises(InvalidRequest):
         Turn(**(fields | wrong))
+
+
+@pytest.mark.parametrize("model", ["", "\ud800", "a\nb"])
+def test_an_odd_name_of_a_model_costs_no_turn(store: ConversationStore, model: str) -> None:
+    assert store.append_turn(turn(1, model=model)) is True
+    assert store.get_metadata("chat")["last_model"] == model
+    assert store.load("chat").history[-1].model == model
 
 
 def test_unicode_is_stored_readable(store: ConversationStore, client: Any, names: Names) -> None:

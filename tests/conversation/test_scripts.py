@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import redis
 from redis.crc import key_slot
 
 from conversation.store import ConversationStore
@@ -130,33 +127,53 @@ def test_conversations_spread_over_a_cluster(names: Names) -> None:
     assert len(slots) > 90
 
 
-@contextmanager
-def counted_sends(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    sends: list[int] = []
-    connection = redis.connection.UnixDomainSocketConnection
-    send = connection.send_packed_command
+class CountedConnection:
+    """Passes commands on; each of its calls is one round trip."""
 
-    def counting(self: Any, command: Any, *args: Any, **kwargs: Any) -> Any:
-        sends.append(1)
-        return send(self, command, *args, **kwargs)  # type: ignore[no-untyped-call]
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self.round_trips = 0
 
-    with monkeypatch.context() as patch:
-        patch.setattr(connection, "send_packed_command", counting)
-        yield sends
+    def call(self, *command: Any) -> Any:
+        self.round_trips += 1
+        return self._connection.call(*command)
+
+    def call_many(self, commands: Any) -> Any:
+        self.round_trips += 1
+        return self._connection.call_many(commands)
 
 
-def test_load_and_append_are_one_round_trip_each(
-    server: Any, names: Names, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = ConversationStore(server, names, TTL_SECONDS)
+@pytest.mark.usefixtures("server")
+def test_load_and_append_are_one_round_trip_each(redis_server: Any, names: Names) -> None:
+    counted = CountedConnection(redis_server)
+    store = ConversationStore(counted, names, TTL_SECONDS)
     store.append_turn(turn(1))
     store.load("chat")
-    with counted_sends(monkeypatch) as sends:
-        store.load("chat")
-    assert len(sends) == 1
-    with counted_sends(monkeypatch) as sends:
-        store.append_turn(turn(2))
-    assert len(sends) == 1
+    counted.round_trips = 0
+    store.load("chat")
+    assert counted.round_trips == 1
+    store.append_turn(turn(2))
+    assert counted.round_trips == 2
+
+
+def test_the_count_in_redis_is_that_of_the_list(
+    store: ConversationStore, client: Any, names: Names
+) -> None:
+    def count() -> tuple[Any, Any]:
+        field = client.hget(names.conversation("chat"), "message_count")
+        return field, client.llen(names.messages("chat"))
+
+    for n in range(3):
+        store.append_turn(turn(n))
+    assert count() == ("6", 6)
+    store.truncate_history("chat", 4)
+    assert count() == ("4", 4)
+    assert calls.truncate_conversation_call(names, "chat", keep_last_n=9).run(client) == 0
+    assert count() == ("4", 4)
+
+
+def test_braces_in_a_name_leave_its_hash_tag_whole(names: Names) -> None:
+    assert names.messages("a{b}%") == "test:{conv:a%7Bb%7D%25}:messages"
 
 
 def test_without_memory_the_history_stays_as_it_was(server: Any, names: Names) -> None:

@@ -5,16 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.core.processes import kill, running, wait_for
+from core.embedded.folder import socket_path
+from tests.core.processes import folders, kill, running, wait_for
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A data folder of the test's own. When the test is over, nothing may run for it."""
-    path = tmp_path / "data"
-    yield path
-    gone = wait_for(lambda: not running(path))
-    left = running(path)
+def folder(tmp_path: Path) -> Path:
+    """A data folder of the test's own, which does not exist yet."""
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_behind() -> Iterator[None]:
+    yield
+    gone = wait_for(lambda: not any(running(folder) for folder in folders))
+    left = [pid for folder in folders for pid in running(folder)]
     for pid in left:
         kill(pid)
     assert gone, f"processes were left behind: {left}"
+    sockets = [path for folder in folders if (path := socket_path(folder)).is_socket()]
+    assert not sockets, f"sockets were left behind: {sockets}"

@@ -12,16 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from core.embedded import EmbeddedServer
+from core.embedded.folder import socket_path
 from core.redis_connection import RedisConnection, open_redis
 from core.settings import Settings
 
 GRACE = 0.2
 WAIT = 10.0
+folders: set[Path] = set()
+"""The data folders that were used, so that the end of the tests can look what is left."""
+
 _FORK = multiprocessing.get_context("fork")
 
 
 def open_embedded(folder: Path, **options: Any) -> RedisConnection:
     """A connection to the embedded server of `folder`, with a short grace."""
+    folders.add(folder)
     server = EmbeddedServer(folder, grace_seconds=GRACE, **options)
     return open_redis(Settings(_env_file=None, redis_url=None), embedded=server)
 
@@ -33,6 +38,7 @@ class User:
     """
 
     def __init__(self, folder: Path) -> None:
+        folders.add(folder)
         self._pipe, theirs = _FORK.Pipe()
         self._process = _FORK.Process(target=_serve, args=(folder, theirs), daemon=True)
         self._process.start()
@@ -87,16 +93,14 @@ def _serve(folder: Path, pipe: Any) -> None:
 
 
 def running(folder: Path) -> list[int]:
-    """The ids of the keepers and servers of `folder`."""
+    """The ids of the keeper and the server of `folder`."""
     listing = subprocess.run(
         ["ps", "-axww", "-o", "pid=,args="], capture_output=True, text=True, check=True
     ).stdout
-    found = (line.split(None, 1) for line in listing.splitlines())
     return [
-        int(pid)
-        for pid, args in (pair for pair in found if len(pair) == 2)
-        if f"{folder}/" in f"{args.replace(' ', '/')}/" or str(folder) in args
-        if "valkey-server" in args or "redis-server" in args or "keeper.py" in args
+        int(line.split()[0])
+        for line in listing.splitlines()
+        if str(socket_path(folder)) in line and ("keeper.py" in line or "-server" in line)
     ]
 
 

@@ -14,7 +14,15 @@ import pytest
 
 from core.embedded import EmbeddedServer, find_server
 from core.errors import StorageError
-from tests.core.processes import User, alive, keeper_pid, open_embedded, running, server_pid, wait_for
+from tests.core.processes import (
+    User,
+    alive,
+    keeper_pid,
+    open_embedded,
+    running,
+    server_pid,
+    wait_for,
+)
 
 
 def test_a_server_starts_and_answers(folder: Path) -> None:

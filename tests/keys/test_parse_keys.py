@@ -297,20 +297,20 @@ def test_no_text_makes_it_fail_in_another_way(text: str) -> None:
     parse_or_refuse('{"keys": [' + text + "]}")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_json)
 def test_no_json_makes_it_fail_in_another_way(value: Any) -> None:
     parse_or_refuse(json.dumps(value))
     parse_or_refuse(json.dumps({"keys": value}))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(_fields, min_size=1, max_size=3))
 def test_no_entry_makes_it_fail_in_another_way(entries: list[dict[str, Any]]) -> None:
     parse_or_refuse(json.dumps({"keys": entries}))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(_json.filter(lambda value: isinstance(value, (dict, list))))
 def test_what_the_standard_library_reads_is_read_the_same(value: Any) -> None:
     from keys.schema import _Broken, _Reader

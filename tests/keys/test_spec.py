@@ -20,7 +20,7 @@ def test_every_field_says_what_to_write_and_what_it_means() -> None:
 def test_a_key_cannot_be_changed() -> None:
     key = spec(tags={"tier": "free"})
     with pytest.raises(ValidationError):
-        key.rpm = 5  # type: ignore[misc]
+        key.rpm = 5
     with pytest.raises(TypeError):
         key.tags["tier"] = "paid"  # type: ignore[index]
 

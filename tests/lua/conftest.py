@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,8 +32,8 @@ class Bench:
     def candidate(self, name: str, *, tier: int = 0, group: str | None = None, **limits: int) -> Any:
         unknown = set(limits) - set(LIMITS)
         assert not unknown, unknown
-        row = [tier, 1, 1, f"k:{name}", f"g:{group or name}", *(limits.get(n, 0) for n in LIMITS)]
-        return name, group or name, row
+        row = [1, 1, f"k:{name}", f"g:{group or name}", *(limits.get(n, 0) for n in LIMITS)]
+        return tier, group or name, "|".join(str(part) for part in row)
 
     def reserve(
         self,
@@ -58,7 +58,8 @@ class Bench:
                 for name in (self.names.group("p", group), self.names.leases("p", group))
             ],
             weights=[Weights(tokens, given, output, self.day_end)],
-            candidates_json=json.dumps([row for _, _, row in candidates]),
+            candidates=[row for _, _, row in candidates],
+            tiers=",".join(str(n) for _, n in sorted(Counter(t for t, _, _ in candidates).items())),
             lease_ms=lease_ms,
             rotation=rotation,
             now_ms=self.now,

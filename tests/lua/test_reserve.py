@@ -52,13 +52,30 @@ def test_what_could_never_be_admitted_is_said_to_be_too_large(bench: Bench) -> N
     assert {p.why for p in refused.passed_over} == {Refusal.TOO_LARGE}
 
 
-def test_the_key_with_most_room_left_is_chosen(bench: Bench) -> None:
-    small, large = bench.candidate("a", rpm=10), bench.candidate("b", rpm=100)
-    answers = [bench.reserve(small, large)[1] for _ in range(110)]
-    chosen = [a.candidate for a in answers if isinstance(a, Reserved)]
-    assert chosen[0] == 1
-    assert (chosen[:22].count(0), chosen[:22].count(1)) == (2, 20), "in proportion to the limits"
-    assert (chosen.count(0), chosen.count(1)) == (10, 100), "and both are used up in the end"
+def test_of_two_that_are_more_than_half_full_the_one_with_most_room_is_chosen(
+    bench: Bench,
+) -> None:
+    fuller, emptier = bench.candidate("a", rpm=10), bench.candidate("b", rpm=100)
+    for _ in range(8):
+        bench.reserve(fuller)
+    for _ in range(60):
+        bench.reserve(emptier)
+    chosen = [bench.reserve(fuller, emptier, rotation=n)[1] for n in range(29)]
+    assert [c.candidate for c in chosen if isinstance(c, Reserved)] == [1] * 29
+
+
+def test_one_that_has_half_its_room_is_taken_in_turn_without_a_look_at_the_rest(
+    bench: Bench,
+) -> None:
+    fuller, emptier = bench.candidate("a", rpm=10), bench.candidate("b", rpm=100)
+    chosen = [bench.reserve(fuller, emptier, rotation=n)[1] for n in range(8)]
+    assert [c.candidate for c in chosen if isinstance(c, Reserved)] == [0, 1] * 4
+
+
+def test_every_limit_of_the_pool_can_be_used_up(bench: Bench) -> None:
+    keys = [bench.candidate(name, rpm=rpm) for name, rpm in (("a", 3), ("b", 17), ("c", 80))]
+    answers = [bench.reserve(*keys, rotation=n)[1] for n in range(101)]
+    assert [isinstance(a, Reserved) for a in answers] == [True] * 100 + [False]
 
 
 def test_equal_keys_take_turns(bench: Bench) -> None:

@@ -43,7 +43,7 @@ class Fault:
         protocol: `openai`, `anthropic` or `gemini`.
         model: a model's name.
         probability: of each matching request, from 0 to 1.
-        times: strikes this often, then is spent.
+        times: strikes this often, then is spent (by requests that a limit refuses as well).
         seconds: for `latency` a number or a distribution (see `latency.FORMS`); for `hang` and
             `stall` how long, where they should end.
         error: for `flap`, the named error (default: the protocol's "overloaded").

@@ -1,0 +1,381 @@
+"""The routing flow, driven by hand: what it asks for, in what order, and what it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from conversation.records import Conversation
+from core.errors import (
+    AuthenticationFailed,
+    ContentBlocked,
+    ContextTooLong,
+    ConversationUnavailable,
+    NoKeys,
+    ProviderRateLimited,
+    ProviderTimeout,
+    ProviderUnavailable,
+    QuotaExhausted,
+    RequestCancelled,
+    SecretError,
+    StorageError,
+)
+from core.events import ConversationNotSaved, Event, SettleFailed, subscribe
+from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
+from keys.manager import Refused, Reservation
+from keys.policies import policy_of, weigh
+from keys.spec import KeySpec
+from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
+from llm.routing.flow import RetryRules, route
+from llm.tokens import TokenCounter
+
+_DAY = datetime(2026, 11, 21, tzinfo=UTC)
+ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))
+
+
+@dataclass
+class World:
+    """Plays the driver: `sends` are what each call of a provider gives, in order."""
+
+    sends: list[Any] = field(default_factory=lambda: [ANSWER])
+    reserves: list[Any] = field(default_factory=list)
+    keys: list[KeySpec] = field(default_factory=lambda: [_key("a"), _key("b"), _key("c")])
+    on_settle: list[Any] = field(default_factory=list)
+    conversation: Any = None
+    seconds_a_send: float = 0.0
+    now: float = 100.0
+    effects: list[Effect] = field(default_factory=list)
+
+    def run(self, request: ChatRequest, rules: RetryRules | None = None) -> Reply:
+        flow = route(
+            request,
+            rules=rules or RetryRules(max_retries=3, base_backoff=0.5),
+            tokens=TokenCounter(),
+            models_of=lambda selection: ["m"],
+            clock=lambda: self.now,
+            chance=lambda: 1.0,
+        )
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            while True:
+                effect = flow.send(result) if error is None else flow.throw(error)
+                self.effects.append(effect)
+                result, error = None, None
+                try:
+                    result = self._perform(effect)
+                except BaseException as raised:  # noqa: BLE001 - thrown into the flow
+                    error = raised
+        except StopIteration as end:
+            return end.value
+
+    def _perform(self, effect: Effect) -> Any:
+        match effect:
+            case Reserve():
+                if self.reserves:
+                    return _give(self.reserves.pop(0))
+                free = [k for k in self.keys if not _avoided(k, effect.avoid)]
+                if not free:
+                    raise NoKeys("every key was tried")
+                key = free[0]
+                weights = weigh(policy_of(key.provider), effect.need, _DAY)
+                return Reservation(effect.reservation_id, key, effect.need, weights, "openai")
+            case Send():
+                self.now += self.seconds_a_send
+                return _give(self.sends.pop(0))
+            case Settle():
+                return _give(self.on_settle.pop(0)) if self.on_settle else None
+            case Sleep():
+                self.now += effect.seconds
+                return None
+            case LoadConversation():
+                return _give(self.conversation)
+
+    def of(self, kind: type) -> list[Any]:
+        return [effect for effect in self.effects if isinstance(effect, kind)]
+
+    @property
+    def names(self) -> list[str]:
+        return [type(effect).__name__ for effect in self.effects]
+
+
+def _give(thing: Any) -> Any:
+    if isinstance(thing, BaseException):
+        raise thing
+    return thing
+
+
+def _key(key_id: str, provider: str = "openai", **more: Any) -> KeySpec:
+    return KeySpec(key_id=key_id, model_name="m", provider=provider, rpm=10, **more)
+
+
+def _avoided(key: KeySpec, avoid: frozenset[str]) -> bool:
+    names = {f"k:{key.key_id}", f"g:{key.provider}/{key.group}", f"p:{key.provider}"}
+    return bool(names & avoid)
+
+
+def ask(**more: Any) -> ChatRequest:
+    return ChatRequest(request_id="r", messages=(Message("user", "Hello"),), **more)
+
+
+def down(provider: str = "openai", **more: Any) -> ProviderUnavailable:
+    return ProviderUnavailable("503", provider=provider, status=503, **more)
+
+
+@pytest.fixture
+def events() -> Any:
+    seen: list[Event] = []
+    stop = subscribe(seen.append)
+    yield seen
+    stop()
+
+
+def test_a_request_reserves_sends_and_settles_with_what_was_used() -> None:
+    world = World()
+    reply = world.run(ask())
+    assert world.names == ["Reserve", "Send", "Settle"]
+    assert reply["success"]
+    assert reply["content"] == "Hi!"
+    assert reply["tokens"] == {"input": 7, "output": 3, "total": 10}
+    assert [a["outcome"] for a in reply["attempts"]] == ["success"]
+    (settle,) = world.of(Settle)
+    assert (settle.charge.requests, settle.charge.output) == (1, 3)
+
+
+def test_without_usage_the_estimate_is_told_and_charged() -> None:
+    reply = World(sends=[ProviderReply("Hi there!", "m", "stop", None)]).run(ask())
+    assert reply["tokens"]["output"] == 3
+    assert reply["tokens"]["input"] > 0
+
+
+def test_a_refused_secret_takes_the_key_out_and_goes_on_with_the_next_at_once() -> None:
+    world = World(sends=[AuthenticationFailed("401", provider="openai", status=401), ANSWER])
+    reply = world.run(ask())
+    assert world.names == ["Reserve", "Send", "Settle", "Reserve", "Send", "Settle"]
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b"]
+    mark = world.of(Settle)[0].marks[0]
+    assert (mark.field, mark.state, mark.milliseconds) == ("k:a", "invalid", -1)
+
+
+def test_a_rate_limit_cools_the_group_for_as_long_as_the_provider_asks() -> None:
+    error = ProviderRateLimited("429", provider="openai", status=429, retry_after=12.5)
+    world = World(
+        sends=[error, ANSWER],
+        keys=[_key("a", quota_group="t"), _key("b", quota_group="t"), _key("c")],
+    )
+    reply = world.run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "c"], "b shares a's group"
+    mark = world.of(Settle)[0].marks[0]
+    assert (mark.field, mark.state, mark.milliseconds) == ("g:t", "throttled", 12_500)
+
+
+def test_a_spent_quota_marks_the_group_exhausted() -> None:
+    world = World(sends=[QuotaExhausted("no credit", provider="openai", status=429), ANSWER])
+    world.run(ask())
+    assert world.of(Settle)[0].marks[0].state == "exhausted"
+
+
+def test_a_failing_provider_is_tried_again_after_a_growing_pause() -> None:
+    world = World(sends=[down(), down(), ANSWER])
+    reply = world.run(ask())
+    assert reply["success"]
+    assert [effect.seconds for effect in world.of(Sleep)] == [0.5, 1.0]
+    assert all(not settle.marks for settle in world.of(Settle))
+
+
+def test_after_two_failures_of_a_provider_others_are_tried_first() -> None:
+    keys = [_key("a"), _key("b"), _key("c"), _key("d", "anthropic")]
+    reply = World(sends=[down(), down(), ANSWER], keys=keys).run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "d"]
+
+
+def test_the_only_key_is_tried_again_when_its_failure_may_pass() -> None:
+    reply = World(sends=[down(), ANSWER], keys=[_key("a")]).run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "a"]
+    assert reply["success"]
+
+
+def test_retries_end_with_the_last_error_and_every_attempt() -> None:
+    world = World(sends=[down(), down(), down(), down(), ANSWER])
+    reply = world.run(ask())
+    assert not reply["success"]
+    assert reply["error_type"] == "provider_unavailable"
+    assert len(reply["attempts"]) == 4
+    assert len(world.of(Settle)) == 4
+
+
+def test_when_every_key_was_refused_the_last_refusal_is_the_answer() -> None:
+    refusals = [AuthenticationFailed("401", provider="openai", status=401) for _ in "abc"]
+    reply = World(sends=refusals).run(ask())
+    assert reply["error_type"] == "auth_failed"
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("error", "error_type"),
+    [
+        (ContextTooLong("too long", provider="openai", status=400), "context_too_long"),
+        (ContentBlocked("no", provider="gemini", reasons=("SAFETY",)), "content_filtered"),
+    ],
+)
+def test_what_another_key_cannot_mend_goes_back_at_once(error: Exception, error_type: str) -> None:
+    world = World(sends=[error])
+    reply = world.run(ask())
+    assert reply["error_type"] == error_type
+    assert world.names == ["Reserve", "Send", "Settle"]
+    assert world.of(Settle)[0].marks == ()
+
+
+def test_a_blocked_prompt_tells_the_providers_reasons() -> None:
+    error = ContentBlocked("no", provider="gemini", reasons=("HARM_CATEGORY_X",))
+    assert World(sends=[error]).run(ask())["reasons"] == ["HARM_CATEGORY_X"]
+
+
+def test_a_key_without_a_secret_cools_down_and_is_charged_nothing() -> None:
+    world = World(sends=[SecretError("no secret for a"), ANSWER])
+    assert world.run(ask())["success"]
+    settle = world.of(Settle)[0]
+    assert settle.charge.requests == 0
+    assert settle.marks[0].milliseconds == 60_000
+
+
+def test_what_never_left_is_charged_nothing_and_what_may_have_arrived_is_charged() -> None:
+    unsent = ProviderTimeout("connect", provider="openai", sent=False)
+    lost = ProviderTimeout("read", provider="openai")
+    world = World(sends=[unsent, lost, ANSWER])
+    world.run(ask(expected_completion_tokens=40))
+    charges = [settle.charge.requests for settle in world.of(Settle)]
+    assert charges == [0, 1, 1]
+
+
+def test_it_waits_for_room_as_long_as_the_caller_allows() -> None:
+    world = World(reserves=[Refused(2.0, "full")])
+    reply = world.run(ask(max_wait=5.0))
+    assert reply["success"]
+    assert world.names == ["Reserve", "Sleep", "Reserve", "Send", "Settle"]
+    assert [e.seconds for e in world.of(Sleep)] == [2.0]
+
+
+@pytest.mark.parametrize(("max_wait", "timeout"), [(0.0, 60.0), (1.9, 60.0), (5.0, 1.5)])
+def test_it_refuses_with_the_time_where_it_may_not_wait(max_wait: float, timeout: float) -> None:
+    reply = World(reserves=[Refused(2.0, "3 full")]).run(ask(max_wait=max_wait, timeout=timeout))
+    assert reply["error_type"] == "rate_limited"
+    assert reply["retry_after"] == 2.0
+    assert "3 full" in reply["error"]
+    assert "2.000 s" in reply["error"]
+
+
+def test_waiting_for_calls_under_way_asks_again_sooner() -> None:
+    world = World(reserves=[Refused(90.0, "busy", by_settlement=True)])
+    assert world.run(ask(max_wait=5.0))["success"]
+    assert world.of(Sleep)[0].seconds == 0.25
+
+
+def test_the_deadline_holds_for_the_whole_request() -> None:
+    world = World(sends=[down(), ANSWER], seconds_a_send=4.0)
+    reply = world.run(ask(timeout=3.0))
+    assert not reply["success"]
+    assert len(world.of(Send)) == 1
+    assert world.of(Send)[0].timeout == 3.0
+
+
+def test_each_attempt_gets_the_time_that_is_left() -> None:
+    world = World(sends=[down(), ANSWER], seconds_a_send=4.0)
+    assert world.run(ask(timeout=10.0))["success"]
+    assert [send.timeout for send in world.of(Send)] == [10.0, 5.5]
+
+
+def test_redis_away_is_a_typed_refusal() -> None:
+    reply = World(reserves=[StorageError("Redis is away")]).run(ask())
+    assert reply["error_type"] == "redis_unavailable"
+    assert reply["attempts"] == []
+
+
+def test_a_settlement_that_fails_is_told_and_never_costs_the_answer(events: list[Event]) -> None:
+    reply = World(on_settle=[StorageError("Redis is away")]).run(ask())
+    assert reply["success"]
+    assert any(isinstance(event, SettleFailed) for event in events)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), RequestCancelled("stop")])
+def test_an_interrupted_call_is_settled_as_if_it_had_arrived(interruption: BaseException) -> None:
+    world = World(sends=[interruption])
+    if isinstance(interruption, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            world.run(ask())
+    else:
+        world.run(ask())
+    assert world.names == ["Reserve", "Send", "Settle"]
+    assert world.of(Settle)[0].charge.requests == 1
+
+
+def test_a_chat_sends_the_history_and_appends_the_turn() -> None:
+    from conversation.records import StoredMessage
+
+    history = (
+        StoredMessage(Message("user", "My name is Bo"), tokens=5),
+        StoredMessage(Message("assistant", "Hello Bo"), tokens=3),
+    )
+    world = World(conversation=Conversation("c", "Be brief.", history))
+    reply = world.run(ask(conv_id="c", user_id="bo"))
+    assert world.names == ["LoadConversation", "Reserve", "Send", "Settle"]
+    (send,) = world.of(Send)
+    assert [m.content for m in send.messages] == ["My name is Bo", "Hello Bo", "Hello"]
+    assert send.system_prompt == "Be brief."
+    turn = world.of(Settle)[0].turn
+    assert (turn.prompt, turn.answer, turn.user_id) == ("Hello", "Hi!", "bo")
+    assert reply["conversation_id"] == "c"
+
+
+def test_a_failed_turn_appends_nothing() -> None:
+    error = ContextTooLong("too long", provider="openai", status=400)
+    world = World(conversation=Conversation("c"), sends=[error])
+    world.run(ask(conv_id="c"))
+    assert world.of(Settle)[0].turn is None
+
+
+def test_a_turn_that_cannot_be_saved_is_told_with_the_answer(events: list[Event]) -> None:
+    world = World(
+        conversation=Conversation("c"), on_settle=[ConversationUnavailable("damaged")]
+    )
+
+    def perform(effect: Effect, original: Callable[[Effect], Any] = world._perform) -> Any:
+        if isinstance(effect, Settle):
+            return world.on_settle.pop(0)
+        return original(effect)
+
+    world._perform = perform  # type: ignore[method-assign]
+    assert world.run(ask(conv_id="c"))["success"]
+    assert any(isinstance(event, ConversationNotSaved) for event in events)
+
+
+def test_an_unreadable_history_refuses_before_anything_is_reserved() -> None:
+    world = World(conversation=ConversationUnavailable("Redis is away"))
+    reply = world.run(ask(conv_id="c"))
+    assert reply["error_type"] == "conversation_unavailable"
+    assert world.names == ["LoadConversation"]
+
+
+def test_another_users_conversation_is_refused() -> None:
+    from conversation.records import Metadata
+
+    meta = Metadata("c", 2, 10, "t", "t", user_id="alice")
+    world = World(conversation=Conversation("c", metadata=meta))
+    assert world.run(ask(conv_id="c", user_id="bob"))["error_type"] == "invalid_request"
+
+
+def test_an_abandoned_flow_asks_for_nothing_more() -> None:
+    world = World()
+    flow = route(
+        ask(),
+        rules=RetryRules(),
+        tokens=TokenCounter(),
+        models_of=lambda selection: ["m"],
+    )
+    reserve = next(flow)
+    assert isinstance(flow.send(world._perform(reserve)), Send)
+    flow.close()
