@@ -10,28 +10,29 @@ from redis.exceptions import RedisError
 
 from conversation.records import another_users
 from core.errors import ConversationUnavailable
+from core.redis_calls import Calls
 from lua.conversation_calls import Outcome
 from lua.loader import ScriptCall, run_pipeline
 
 
-def run(client: Any, what: str, call: ScriptCall) -> Any:
+def run(redis: Calls, what: str, call: ScriptCall) -> Any:
     """Run a script; `what` begins the message of the error.
 
     Raises:
         ConversationUnavailable: Redis is out of reach, refuses, or answers what cannot be read.
     """
     with _border(what):
-        return call.run(client)
+        return call.run(redis)
 
 
-def run_all(client: Any, what: str, commands: Sequence[ScriptCall]) -> list[Any]:
+def run_all(redis: Calls, what: str, commands: Sequence[ScriptCall]) -> list[Any]:
     """Run scripts in one round trip; hand each result to `answer`.
 
     Raises:
         ConversationUnavailable: as for `run`; a script that fails alone does not raise here.
     """
     with _border(what):
-        return run_pipeline(client, commands)
+        return run_pipeline(redis, commands)
 
 
 def answer(what: str, result: Any) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from conversation.border import answer, run, run_all
 from conversation.codec import decode_conversation
 from conversation.identifiers import check_identifier
 from conversation.records import Metadata
 from core.errors import InvalidRequest
+from core.redis_calls import Calls
 from lua import conversation_calls as calls
 from lua.names import Names
 
@@ -18,7 +17,7 @@ _WHAT = "the list of conversations"
 
 
 def list_page(
-    client: Any, names: Names, user_id: str | None, limit: int, offset: int
+    redis: Calls, names: Names, user_id: str | None, limit: int, offset: int
 ) -> list[Metadata]:
     """The conversations of everybody or of one user, the latest turn first.
 
@@ -40,24 +39,24 @@ def list_page(
         call = calls.page_conversations_call(
             names, user_id=user_id, offset=offset + len(found), limit=limit - len(found)
         )
-        flat = run(client, _WHAT, call)
+        flat = run(redis, _WHAT, call)
         entries = list(zip(flat[::2], flat[1::2], strict=True))
-        alive = _alive(client, names, user_id, [conv_id for conv_id, _ in entries])
+        alive = _alive(redis, names, user_id, [conv_id for conv_id, _ in entries])
         found.extend(alive.values())
         stale = [entry for entry in entries if entry[0] not in alive]
         if not stale:
             break
         drop = calls.unindex_conversations_call(names, stale, user_id=user_id, everywhere=False)
-        run(client, _WHAT, drop)
+        run(redis, _WHAT, drop)
     return found
 
 
 def _alive(
-    client: Any, names: Names, user_id: str | None, conv_ids: list[str]
+    redis: Calls, names: Names, user_id: str | None, conv_ids: list[str]
 ) -> dict[str, Metadata]:
     loads = [calls.load_conversation_call(names, conv_id, last=0) for conv_id in conv_ids]
     alive = {}
-    for conv_id, result in zip(conv_ids, run_all(client, _WHAT, loads), strict=True):
+    for conv_id, result in zip(conv_ids, run_all(redis, _WHAT, loads), strict=True):
         metadata = decode_conversation(conv_id, answer(_WHAT, result)).metadata
         if metadata is not None and user_id in (None, metadata.user_id):
             alive[conv_id] = metadata

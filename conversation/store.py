@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 from conversation.border import answer, done, named, run, run_all
@@ -12,7 +11,8 @@ from conversation.identifiers import check_identifier
 from conversation.listing import list_page
 from conversation.records import Conversation, HistoryMessage, Turn
 from core.errors import InvalidRequest
-from core.redis_connection import RedisConnection, open_redis
+from core.redis_calls import Calls
+from core.redis_connection import shared_redis
 from core.settings import get_settings
 from lua import conversation_calls as calls
 from lua.loader import ScriptCall
@@ -26,13 +26,13 @@ class ConversationStore:
     damaged) and `InvalidRequest` (a wrong argument, or another user's conversation).
 
     Args:
-        client: a `core.redis_connection.RedisConnection`, or a redis.Redis that decodes replies.
+        redis: runs commands on Redis, as `core.redis_connection.open_redis` gives it.
         names: the key names.
         ttl_seconds: life of a conversation after its creation and after each turn.
         max_messages: how many of the last messages `load` reads at most.
 
     Example:
-        >>> store = ConversationStore(client, Names("llm"), 86_400)  # doctest: +SKIP
+        >>> store = ConversationStore(redis, Names("llm"), 86_400)  # doctest: +SKIP
         >>> store.append_turn(Turn("chat-1", "request-1", "Hello", "Hi!"))  # doctest: +SKIP
         True
         >>> store.get_history("chat-1", limit=1)  # doctest: +SKIP
@@ -40,11 +40,11 @@ class ConversationStore:
     """
 
     def __init__(
-        self, client: Any, names: Names, ttl_seconds: int, *, max_messages: int = 2_000
+        self, redis: Calls, names: Names, ttl_seconds: int, *, max_messages: int = 2_000
     ) -> None:
         if ttl_seconds < 1 or max_messages < 1:
             raise InvalidRequest("ttl_seconds and max_messages must be 1 or more")
-        self._client = client
+        self._redis = redis
         self._names = names
         self._ttl_ms = ttl_seconds * 1000
         self._max_messages = max_messages
@@ -70,7 +70,7 @@ class ConversationStore:
             False if this request's turn was appended before, and True otherwise.
         """
         commands = [self.append_command(turn), self.index_command(turn)]
-        appended, indexed = run_all(self._client, named(turn.conv_id), commands)
+        appended, indexed = run_all(self._redis, named(turn.conv_id), commands)
         result = self.read_append(turn, appended)
         answer(named(turn.conv_id), indexed)
         return result
@@ -134,7 +134,7 @@ class ConversationStore:
             ttl_ms=self._ttl_ms,
         )
         commands = [create, self._index_call(conv_id, owner)]
-        created, indexed = run_all(self._client, named(conv_id), commands)
+        created, indexed = run_all(self._redis, named(conv_id), commands)
         outcome = done(conv_id, answer(named(conv_id), created))
         answer(named(conv_id), indexed)
         return outcome
@@ -205,7 +205,7 @@ class ConversationStore:
             limit: how many at most, 1 to 1,000.
             offset: how many to leave out.
         """
-        page = list_page(self._client, self._names, user_id, limit, offset)
+        page = list_page(self._redis, self._names, user_id, limit, offset)
         return [metadata.as_dict() for metadata in page]
 
     def _read(self, conv_id: str, last: int | None) -> Conversation:
@@ -221,7 +221,7 @@ class ConversationStore:
         )
 
     def _run(self, conv_id: str, call: ScriptCall) -> Any:
-        return run(self._client, named(conv_id), call)
+        return run(self._redis, named(conv_id), call)
 
 
 def get_conversation_store() -> ConversationStore:
@@ -237,12 +237,5 @@ def get_conversation_store() -> ConversationStore:
     """
     settings = get_settings()
     return ConversationStore(
-        _connection(), Names(settings.redis_key_prefix), settings.conversation_ttl_seconds
+        shared_redis(), Names(settings.redis_key_prefix), settings.conversation_ttl_seconds
     )
-
-
-@lru_cache(maxsize=1)
-def _connection() -> RedisConnection:
-    # Kept for the life of the process: an embedded server goes with its last connection.
-
-    return open_redis(get_settings())

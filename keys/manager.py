@@ -413,5 +413,3 @@ def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:
 
 def _clean(reason: str) -> str:
     return " ".join(reason.split())[:200]
-
-

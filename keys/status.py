@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
+from core.redis_calls import Calls
 from keys.spec import KeySpec
 from lua import limiter_calls
 from lua.limiter_calls import UNTIL_SOMEBODY_ACTS, Geometry, GroupUse
@@ -41,7 +42,7 @@ class KeyStatus(TypedDict):
 
 
 def read_statuses(
-    client: Any, names: Names, geometry: Geometry, keys: Sequence[KeySpec]
+    redis: Calls, names: Names, geometry: Geometry, keys: Sequence[KeySpec]
 ) -> list[KeyStatus]:
     """Read every key's counters, one round trip a provider.
 
@@ -52,7 +53,7 @@ def read_statuses(
     for provider in dict.fromkeys(key.provider for key in keys):
         own = [key for key in keys if key.provider == provider]
         now_ms, whole, uses = limiter_calls.status(
-            client,
+            redis,
             geometry,
             health_key=names.health(provider),
             group_keys=[
@@ -86,9 +87,7 @@ def describe(statuses: Sequence[KeyStatus], problem: str | None) -> dict[str, An
     }
 
 
-def _status(
-    key: KeySpec, use: GroupUse, whole: tuple[int, str, str], now_ms: int
-) -> KeyStatus:
+def _status(key: KeySpec, use: GroupUse, whole: tuple[int, str, str], now_ms: int) -> KeyStatus:
     until, state, reason = use.blocked_until_ms, use.state, use.reason
     if until == 0 and whole[0] != 0:
         until, state, reason = whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from conversation.identifiers import check_identifier
+from conversation.identifiers import check_identifier, encode_metadata
 from core.errors import InvalidRequest
 from core.types import ChatRequest
 
@@ -42,8 +42,9 @@ def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
     _labels(request.tags)
     if request.user_id is not None:
         check_identifier(request.user_id, "user_id")
+    encode_metadata(request.metadata)
     if chat:
-        check_identifier(request.conv_id, "conv_id")  # type: ignore[arg-type]
+        check_identifier(request.conv_id, "conv_id")
     return request
 
 
@@ -53,9 +54,7 @@ def _whole(name: str, value: Any, *, at_least: int | None) -> None:
         raise InvalidRequest(f"{name} must be a whole number{bound}, not {value!r}")
 
 
-def _number(
-    name: str, value: Any, *, above: float | None, at_most: float | None = None
-) -> None:
+def _number(name: str, value: Any, *, above: float | None, at_most: float | None = None) -> None:
     right = type(value) in (int, float) and value == value and abs(value) != float("inf")
     right = right and (value > above if above is not None else value >= 0)
     right = right and (at_most is None or value <= at_most)

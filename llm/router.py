@@ -1,9 +1,9 @@
 """RequestRouter: the front door. `send_one_shot` and `send_chat` route a prompt to a key.
 
-    >>> from llm.router import get_request_router
-    >>> router = get_request_router()                                       # doctest: +SKIP
-    >>> router.send_one_shot("Say hello.", "gemini-2.5-flash")["content"]   # doctest: +SKIP
-    'Hello!'
+>>> from llm.router import get_request_router
+>>> router = get_request_router()                                       # doctest: +SKIP
+>>> router.send_one_shot("Say hello.", "gemini-2.5-flash")["content"]   # doctest: +SKIP
+'Hello!'
 """
 
 from __future__ import annotations

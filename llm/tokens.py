@@ -82,9 +82,7 @@ class TokenCounter:
         4
     """
 
-    def __init__(
-        self, load: Callable[[str], Any] | None = None, *, patience: float = 60.0
-    ) -> None:
+    def __init__(self, load: Callable[[str], Any] | None = None, *, patience: float = 60.0) -> None:
         self._load = load
         self._patience = patience
         self._encodings: dict[str, Any] = {}

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
 
+from core.redis_calls import Calls
 from lua.loader import ScriptCall, load
 
 SLOTS = 120
@@ -123,7 +123,7 @@ class Mark:
 
 
 def reserve(
-    client: Any,
+    redis: Calls,
     geometry: Geometry,
     *,
     reservation_key: str,
@@ -146,7 +146,7 @@ def reserve(
         lease_ms: how long what does not age is held for a client that died.
     """
     answer = load("reserve").run(
-        client,
+        redis,
         [reservation_key, *health_keys, *group_keys],
         [
             "" if now_ms is None else now_ms,
@@ -201,7 +201,7 @@ def settle_call(
 
 
 def mark(
-    client: Any, health_key: str, marks: Sequence[Mark], *, now_ms: int | None = None
+    redis: Calls, health_key: str, marks: Sequence[Mark], *, now_ms: int | None = None
 ) -> tuple[int, list[int]]:
     """Pass keys over, or clear that (milliseconds CLEAR).
 
@@ -209,7 +209,7 @@ def mark(
         The time of Redis, and for each mark until when it holds (ms; -1 open, 0 cleared).
     """
     args = ["" if now_ms is None else now_ms, *(arg for m in marks for arg in m.args)]
-    answer = load("mark").run(client, [health_key], args)
+    answer = load("mark").run(redis, [health_key], args)
     return answer[0], answer[1:]
 
 
@@ -231,7 +231,7 @@ class GroupUse:
 
 
 def status(
-    client: Any,
+    redis: Calls,
     geometry: Geometry,
     *,
     health_key: str,
@@ -245,7 +245,7 @@ def status(
         The time of Redis (ms), the provider's own mark, and a GroupUse for each key.
     """
     answer = load("status").run(
-        client,
+        redis,
         [health_key, *group_keys],
         ["" if now_ms is None else now_ms, *geometry.args, json.dumps(fields)],
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
+from core.redis_calls import Calls
+
 _HERE = Path(__file__).parent
 _INCLUDE = re.compile(r'^--- @include "(?P<name>[a-z_]+)"[^\n]*\n', re.MULTILINE)
 
@@ -32,17 +34,17 @@ class Script:
     def __repr__(self) -> str:
         return f"Script({self.name!r})"
 
-    def run(self, client: Any, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    def run(self, redis: Calls, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run the script in one round trip; after a restart or SCRIPT FLUSH, in two.
 
         Raises:
             redis.exceptions.RedisError: whatever Redis or the connection reports.
         """
         try:
-            return _call(client)("EVALSHA", self.sha, len(keys), *keys, *args)
+            return redis.call("EVALSHA", self.sha, len(keys), *keys, *args)
         except NoScriptError:
             # EVAL, not SCRIPT LOAD: it stores the script as well, and some hosts block SCRIPT.
-            return _call(client)("EVAL", self.source, len(keys), *keys, *args)
+            return redis.call("EVAL", self.source, len(keys), *keys, *args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +55,12 @@ class ScriptCall:
     keys: tuple[str, ...]
     args: tuple[Any, ...]
 
-    def run(self, client: Any) -> Any:
+    def run(self, redis: Calls) -> Any:
         """Run it alone."""
-        return self.script.run(client, self.keys, self.args)
+        return self.script.run(redis, self.keys, self.args)
 
 
-def run_pipeline(client: Any, calls: Sequence[ScriptCall]) -> list[Any]:
+def run_pipeline(redis: Calls, calls: Sequence[ScriptCall]) -> list[Any]:
     """Run several scripts in one round trip, each on its own: one that fails stops no other.
 
     Returns:
@@ -70,17 +72,11 @@ def run_pipeline(client: Any, calls: Sequence[ScriptCall]) -> list[Any]:
     commands = [
         ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls
     ]
-    if hasattr(client, "call_many"):
-        results: list[Any] = client.call_many(commands)
-    else:
-        pipeline = client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        results = pipeline.execute(raise_on_error=False)
+    results = redis.call_many(commands)
     for index, result in enumerate(results):
         if isinstance(result, NoScriptError):
             try:
-                results[index] = calls[index].run(client)
+                results[index] = calls[index].run(redis)
             except ResponseError as error:
                 results[index] = error
     return results
@@ -94,10 +90,6 @@ def load(name: str) -> Script:
         FileNotFoundError: no such script or include.
     """
     return Script(name, _expand((_HERE / f"{name}.lua").read_text(encoding="utf-8"), frozenset()))
-
-
-def _call(client: Any) -> Any:
-    return client.call if hasattr(client, "call") else client.execute_command
 
 
 def _expand(text: str, seen: frozenset[str]) -> str:

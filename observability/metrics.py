@@ -58,9 +58,7 @@ class _KeyGauges(Collector):
         self.sources: list[Statuses] = []
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        rpm = GaugeMetricFamily(
-            "key_rpm_used", "Requests in the current window", labels=["key_id"]
-        )
+        rpm = GaugeMetricFamily("key_rpm_used", "Requests in the current window", labels=["key_id"])
         tpm = GaugeMetricFamily("key_tpm_used", "Tokens in the current window", labels=["key_id"])
         cooling = GaugeMetricFamily(
             "key_cooldown",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis as redis_py
@@ -52,7 +53,8 @@ def settings(redis_folder: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSetting
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
 
-    def make(**values: object) -> Settings:
-        return Settings(**{"_env_file": None, "llm_data_dir": redis_folder, **values})
+    def make(**values: Any) -> Settings:
+        chosen: dict[str, Any] = {"_env_file": None, "llm_data_dir": redis_folder, **values}
+        return Settings(**chosen)
 
     return make

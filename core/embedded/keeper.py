@@ -29,6 +29,7 @@ if sys.platform != "win32":
     import fcntl
 
 _TICK_SECONDS = 0.5
+_START_SECONDS = 20.0
 _STOP_SECONDS = 5.0
 _TAKE_OVER_SECONDS = 1.0
 _PAUSE_SECONDS = 0.005
@@ -58,8 +59,9 @@ class Server:
                 if self.reachable():
                     return True
                 self.stop()
+        deadline = time.monotonic() + _START_SECONDS
         while not self.reachable():
-            if not self.alive():
+            if not self.alive() or time.monotonic() >= deadline:
                 return False
             time.sleep(_PAUSE_SECONDS)
         return True
@@ -94,7 +96,8 @@ class Server:
     def _spawn(self) -> bool:
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not _take(lock):
+                return False
             self._remove_socket()
             self._child = subprocess.Popen(
                 [self._binary, *_options(self._socket)],
@@ -103,8 +106,6 @@ class Server:
                 pass_fds=(lock,),
                 preexec_fn=_prepare(lock),
             )
-        except BlockingIOError:
-            return False
         finally:
             os.close(lock)
         return True
@@ -178,9 +179,7 @@ class Keeper:
 
     def _unused(self) -> bool:
         """Whether nobody used the server for the grace; then the users' lock stays ours."""
-        try:
-            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _take(self._users):
             self._idle_since = None
             return False
         now = time.monotonic()
@@ -256,10 +255,16 @@ def _prepare(lock: int) -> Callable[[], None]:
     return prepare
 
 
-def _is_locked(descriptor: int) -> bool:
+def _take(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        return False
+    return True
+
+
+def _is_locked(descriptor: int) -> bool:
+    if not _take(descriptor):
         return True
     fcntl.flock(descriptor, fcntl.LOCK_UN)
     return False

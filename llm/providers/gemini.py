@@ -57,7 +57,8 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             vertexai=False,
             debug_config=DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
             http_options=types.HttpOptions(
-                base_url=call.base_url or OFFICIAL,
+                # The SDK's own parser complains of a wrong address with a bare ValueError.
+                base_url=str(httpx2.URL(call.base_url or OFFICIAL)),
                 api_version=API_VERSION,
                 retry_options=types.HttpRetryOptions(attempts=1),
                 httpx_client=http,

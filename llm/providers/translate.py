@@ -132,6 +132,7 @@ BY_STATUS = (
     Rule(error=ProviderUnavailable, status=408, source=_DESIGN),
     Rule(error=ProviderUnavailable, status=409, source=_DESIGN),
     Rule(error=ProviderRateLimited, status=429, source=_DESIGN),
+    Rule(error=ProviderUnavailable, status=499, source="google.rpc.Code: CANCELLED"),
 )
 
 

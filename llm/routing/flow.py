@@ -108,9 +108,7 @@ def route(
     """
     progress = _Progress(started=clock())
     try:
-        return (
-            yield from _attempts(request, rules, tokens, models_of, progress, clock, chance)
-        )
+        return (yield from _attempts(request, rules, tokens, models_of, progress, clock, chance))
     except RouterError as error:
         return failed(request, error, progress.attempts, clock() - progress.started)
 
@@ -373,7 +371,8 @@ def _turn(
         model=reply.model,
         user_id=user_id,
         prompt_tokens=tokens.count(prompt, reply.model),
-        answer_tokens=counts["output"],
+        # Not the provider's count: hidden reasoning is no part of the history.
+        answer_tokens=tokens.count(reply.content, reply.model),
         total_tokens=counts["total"],
         system_prompt=request.system_prompt,
         metadata=request.metadata,

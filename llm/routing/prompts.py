@@ -51,8 +51,7 @@ def build_prompt(
 def widest(models: Sequence[str], request: ChatRequest) -> str | None:
     """The model that takes the longest prompt, the first of several; None where there is none."""
     sizes = {
-        model: input_budget(model, max_output_tokens=request.max_output_tokens)
-        for model in models
+        model: input_budget(model, max_output_tokens=request.max_output_tokens) for model in models
     }
     return max(sizes, key=sizes.__getitem__, default=None)
 

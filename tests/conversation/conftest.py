@@ -9,6 +9,7 @@ import pytest
 
 from conversation.records import Turn
 from conversation.store import ConversationStore
+from core.redis_calls import PooledCalls
 from lua.names import Names
 
 TTL_SECONDS = 1000
@@ -32,7 +33,7 @@ def client(request: pytest.FixtureRequest) -> Any:
 def connection(client: Any, request: pytest.FixtureRequest) -> Any:
     """What a store works with: the router's own connection to the real server, or fakeredis."""
     if isinstance(client, fakeredis.FakeRedis):
-        return client
+        return PooledCalls(client.connection_pool)
     return request.getfixturevalue("redis_server")
 
 

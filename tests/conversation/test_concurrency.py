@@ -39,8 +39,10 @@ def test_a_hundred_turns_at_once(store: ConversationStore) -> None:
     assert_whole(store, {str(n) for n in range(100)})
 
 
-def test_a_hundred_threads_with_turns_each_and_a_reader(server: Any, names: Names) -> None:
-    store = ConversationStore(server, names, TTL_SECONDS)
+def test_a_hundred_threads_with_turns_each_and_a_reader(
+    server: Any, names: Names, redis_server: Any
+) -> None:
+    store = ConversationStore(redis_server, names, TTL_SECONDS)
 
     def send(thread: int) -> None:
         for n in range(3):
@@ -60,8 +62,10 @@ def test_the_same_turn_sent_by_many_is_appended_once(store: ConversationStore) -
     assert_whole(store, {"1"})
 
 
-def test_truncation_among_writers_keeps_turns_whole(server: Any, names: Names) -> None:
-    store = ConversationStore(server, names, TTL_SECONDS)
+def test_truncation_among_writers_keeps_turns_whole(
+    server: Any, names: Names, redis_server: Any
+) -> None:
+    store = ConversationStore(redis_server, names, TTL_SECONDS)
 
     def send(n: int) -> None:
         store.append_turn(turn(n))
@@ -78,14 +82,16 @@ def test_truncation_among_writers_keeps_turns_whole(server: Any, names: Names) -
 def _append_from_a_process(folder: Path, process: int) -> None:
     settings = Settings(_env_file=None, llm_data_dir=folder, redis_url=None)  # type: ignore[call-arg]
     with open_redis(settings) as connection:
-        store = ConversationStore(connection.client, Names("test"), TTL_SECONDS)
+        store = ConversationStore(connection, Names("test"), TTL_SECONDS)
         for n in range(50):
             store.append_turn(turn(f"{process}-{n}", total_tokens=3))
 
 
-def test_several_processes(redis_folder: Path, server: Any, names: Names) -> None:
+def test_several_processes(
+    redis_folder: Path, server: Any, names: Names, redis_server: Any
+) -> None:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(3, mp_context=spawn) as pool:
         list(pool.map(_append_from_a_process, [redis_folder] * 3, range(3)))
-    store = ConversationStore(server, names, TTL_SECONDS)
+    store = ConversationStore(redis_server, names, TTL_SECONDS)
     assert_whole(store, {f"{process}-{n}" for process in range(3) for n in range(50)})

@@ -7,16 +7,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from conversation.codec import decode_conversation, encode_fields, encode_turn
 from conversation.records import Turn
 from conversation.store import ConversationStore
 from core.errors import ConversationUnavailable, InvalidRequest
+from core.redis_connection import open_redis
 from lua.names import Names
 from tests.conversation.conftest import turn
 
@@ -145,7 +143,7 @@ def test_a_key_of_a_wrong_type_is_an_error_and_can_be_deleted(
 def test_bytes_that_are_no_utf8_leave_the_connection_usable(
     server: Any, redis_server: Any, names: Names, quick: bool
 ) -> None:
-    store = ConversationStore(redis_server if quick else server, names, 100)
+    store = ConversationStore(redis_server, names, 100)
     store.append_turn(turn(1, "good"))
     store.append_turn(turn(1, "bad"))
     server.hset(names.conversation("bad"), "m:x", b"\xff\xfe")
@@ -157,11 +155,9 @@ def test_bytes_that_are_no_utf8_leave_the_connection_usable(
         assert len(store.get_history("good")) == 2
 
 
-def test_redis_out_of_reach() -> None:
-    client = redis.Redis(
-        unix_socket_path="/tmp/no-such-socket", decode_responses=True, retry=Retry(NoBackoff(), 0)
-    )
-    store = ConversationStore(client, Names("test"), 100)
+def test_redis_out_of_reach(settings: Any) -> None:
+    away = open_redis(settings(redis_url="unix:///tmp/no-such-socket"))
+    store = ConversationStore(away, Names("test"), 100)
     for use in (
         lambda: store.load("chat"),
         lambda: store.append_turn(turn(1)),

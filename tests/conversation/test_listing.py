@@ -87,48 +87,52 @@ def test_an_entry_under_a_wrong_user_is_dropped(
 
 
 def test_a_turn_whose_listing_failed_is_listed_by_the_next(
-    store: ConversationStore, client: Any
+    store: ConversationStore, client: Any, connection: Any
 ) -> None:
-    store.append_command(turn(1)).run(client)
+    store.append_command(turn(1)).run(connection)
     assert listed(store) == []
     store.append_turn(turn(2))
     assert listed(store) == ["chat"]
 
 
-def test_an_entry_that_came_alive_again_is_not_dropped(client: Any, names: Names) -> None:
+def test_an_entry_that_came_alive_again_is_not_dropped(
+    client: Any, names: Names, connection: Any
+) -> None:
     def index(now_ms: int) -> int:
         call = calls.index_conversation_call(
             names, "chat", user_id=None, ttl_ms=1000, now_ms=now_ms
         )
-        return int(call.run(client))
+        return int(call.run(connection))
 
     seen = str(index(5_000))
     index(5_500)
     drop = calls.unindex_conversations_call(names, [("chat", seen)], user_id=None, everywhere=False)
-    assert drop.run(client) == 0
+    assert drop.run(connection) == 0
     assert client.zscore(names.conversations(), "chat") == 6_500
 
 
-def test_every_turn_drops_some_expired_entries(client: Any, names: Names) -> None:
+def test_every_turn_drops_some_expired_entries(client: Any, names: Names, connection: Any) -> None:
     dead = {f"dead-{n}": n for n in range(calls.EXPIRED_PER_TURN + 50)}
     for key in (names.conversations(), names.conversations("alice")):
         client.zadd(key, dead)
-    store = ConversationStore(client, names, TTL_SECONDS)
+    store = ConversationStore(connection, names, TTL_SECONDS)
     for n, left in enumerate([50, 0, 0]):
         store.append_turn(turn(n, user_id="alice"))
         assert client.zcard(names.conversations()) == left + 1
         assert client.zcard(names.conversations("alice")) == left + 1
 
 
-def test_a_list_goes_with_its_last_conversation(client: Any, names: Names) -> None:
-    ConversationStore(client, names, 500).append_turn(turn(1, "long"))
-    ConversationStore(client, names, 5).append_turn(turn(1, "short"))
+def test_a_list_goes_with_its_last_conversation(client: Any, names: Names, connection: Any) -> None:
+    ConversationStore(connection, names, 500).append_turn(turn(1, "long"))
+    ConversationStore(connection, names, 5).append_turn(turn(1, "short"))
     assert 495_000 < client.pttl(names.conversations()) <= 500_000
 
 
-def test_an_expired_conversation_is_gone_everywhere(client: Any, names: Names) -> None:
-    store = ConversationStore(client, names, 1)
-    ConversationStore(client, names, 100).append_turn(turn(1, "long"))
+def test_an_expired_conversation_is_gone_everywhere(
+    client: Any, names: Names, connection: Any
+) -> None:
+    store = ConversationStore(connection, names, 1)
+    ConversationStore(connection, names, 100).append_turn(turn(1, "long"))
     store.append_turn(turn(1, "short", user_id="alice"))
     assert listed(store) == ["long", "short"]
     time.sleep(1.05)

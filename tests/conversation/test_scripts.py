@@ -20,23 +20,23 @@ def lives(client: Any, names: Names) -> tuple[int, int]:
 
 
 def test_both_keys_expire_at_the_same_moment(
-    store: ConversationStore, server: Any, names: Names
+    store: ConversationStore, server: Any, names: Names, redis_server: Any
 ) -> None:
-    ConversationStore(server, names, TTL_SECONDS).append_turn(turn(1))
+    ConversationStore(redis_server, names, TTL_SECONDS).append_turn(turn(1))
     ends = {server.pexpiretime(key) for key in (names.conversation("chat"), names.messages("chat"))}
     assert len(ends) == 1
     assert min(ends) > 0
 
 
-def test_every_turn_gives_the_full_life_again(client: Any, names: Names) -> None:
-    ConversationStore(client, names, 10).append_turn(turn(1))
-    ConversationStore(client, names, TTL_SECONDS).append_turn(turn(2))
+def test_every_turn_gives_the_full_life_again(client: Any, names: Names, connection: Any) -> None:
+    ConversationStore(connection, names, 10).append_turn(turn(1))
+    ConversationStore(connection, names, TTL_SECONDS).append_turn(turn(2))
     for life in lives(client, names):
         assert TTL_SECONDS * 1000 - 2_000 < life <= TTL_SECONDS * 1000
 
 
-def test_only_creation_and_turns_give_life(client: Any, names: Names) -> None:
-    short, long = (ConversationStore(client, names, ttl) for ttl in (10, TTL_SECONDS))
+def test_only_creation_and_turns_give_life(client: Any, names: Names, connection: Any) -> None:
+    short, long = (ConversationStore(connection, names, ttl) for ttl in (10, TTL_SECONDS))
     short.create_conversation("chat")
     assert 8_000 < lives(client, names)[0] <= 10_000
     short.append_turn(turn(1))
@@ -54,7 +54,7 @@ def test_the_mark_of_a_turn_goes_by_itself(
     assert 0 < client.pttl(names.turn("chat", "request-1")) <= calls.TURN_MARK_MS
 
 
-def test_an_injected_time_is_the_only_one(client: Any, names: Names) -> None:
+def test_an_injected_time_is_the_only_one(client: Any, names: Names, connection: Any) -> None:
     now = int(client.time()[0]) * 1000 + 5_000
     call = calls.append_turn_call(
         names,
@@ -68,8 +68,11 @@ def test_an_injected_time_is_the_only_one(client: Any, names: Names) -> None:
         ttl_ms=60_000,
         now_ms=now,
     )
-    call.run(client)
-    assert [m.ts for m in ConversationStore(client, names, 1).load("chat").history] == [now, now]
+    call.run(connection)
+    assert [m.ts for m in ConversationStore(connection, names, 1).load("chat").history] == [
+        now,
+        now,
+    ]
     assert client.hget(names.conversation("chat"), "created_ms") == str(now)
     assert 60_000 < client.pttl(names.messages("chat")) <= 65_000
 
@@ -157,7 +160,7 @@ def test_load_and_append_are_one_round_trip_each(redis_server: Any, names: Names
 
 
 def test_the_count_in_redis_is_that_of_the_list(
-    store: ConversationStore, client: Any, names: Names
+    store: ConversationStore, client: Any, names: Names, connection: Any
 ) -> None:
     def count() -> tuple[Any, Any]:
         field = client.hget(names.conversation("chat"), "message_count")
@@ -168,7 +171,7 @@ def test_the_count_in_redis_is_that_of_the_list(
     assert count() == ("6", 6)
     store.truncate_history("chat", 4)
     assert count() == ("4", 4)
-    assert calls.truncate_conversation_call(names, "chat", keep_last_n=9).run(client) == 0
+    assert calls.truncate_conversation_call(names, "chat", keep_last_n=9).run(connection) == 0
     assert count() == ("4", 4)
 
 
@@ -176,8 +179,10 @@ def test_braces_in_a_name_leave_its_hash_tag_whole(names: Names) -> None:
     assert names.messages("a{b}%") == "test:{conv:a%7Bb%7D%25}:messages"
 
 
-def test_without_memory_the_history_stays_as_it_was(server: Any, names: Names) -> None:
-    store = ConversationStore(server, names, TTL_SECONDS)
+def test_without_memory_the_history_stays_as_it_was(
+    server: Any, names: Names, redis_server: Any
+) -> None:
+    store = ConversationStore(redis_server, names, TTL_SECONDS)
     store.append_turn(turn(1, total_tokens=5))
     before = (store.get_history("chat"), store.get_metadata("chat"))
     server.config_set("maxmemory", 1)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from conversation import store as store_module
 from conversation.store import get_conversation_store
+from core.redis_connection import shared_redis
 from core.settings import Settings, get_settings
 from tests.conversation.conftest import turn
 
@@ -27,10 +27,10 @@ def own_settings(
     monkeypatch.setenv("CONVERSATION_TTL_SECONDS", "77")
     monkeypatch.setenv("REDIS_KEY_PREFIX", "mine")
     get_settings.cache_clear()
-    store_module._connection.cache_clear()
+    shared_redis.cache_clear()
     yield
-    store_module._connection().close()
-    store_module._connection.cache_clear()
+    shared_redis().close()
+    shared_redis.cache_clear()
     get_settings.cache_clear()
 
 
@@ -45,7 +45,6 @@ def test_prefix_and_life_come_from_the_settings(redis: Any) -> None:
 
 @pytest.mark.usefixtures("own_settings")
 def test_all_stores_of_a_process_share_one_connection() -> None:
-    get_conversation_store()
-    first = store_module._connection()
-    get_conversation_store()
-    assert store_module._connection() is first
+    get_conversation_store().append_turn(turn(1))
+    get_conversation_store().append_turn(turn(2))
+    assert shared_redis.cache_info().misses == 1

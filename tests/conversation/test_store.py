@@ -60,8 +60,10 @@ def test_what_is_noted_beside_a_message_is_loaded(store: ConversationStore) -> N
     assert user.ts == assistant.ts
 
 
-def test_load_reads_no_more_than_the_last_messages(client: Any, names: Names) -> None:
-    store = ConversationStore(client, names, 100, max_messages=4)
+def test_load_reads_no_more_than_the_last_messages(
+    client: Any, names: Names, connection: Any
+) -> None:
+    store = ConversationStore(connection, names, 100, max_messages=4)
     for n in range(5):
         store.append_turn(turn(n))
     conversation = store.load("chat")
@@ -156,9 +158,11 @@ def test_a_deleted_conversation_begins_anew(store: ConversationStore) -> None:
     assert store.get_metadata("chat")["metadata"] == {}
 
 
-def test_a_turn_sent_twice_is_appended_once(store: ConversationStore, client: Any) -> None:
+def test_a_turn_sent_twice_is_appended_once(
+    store: ConversationStore, client: Any, connection: Any
+) -> None:
     command = store.append_command(turn(1, total_tokens=7))
-    first, again = command.run(client), command.run(client)
+    first, again = command.run(connection), command.run(connection)
     assert store.read_append(turn(1), first) is True
     assert store.read_append(turn(1), again) is False
     assert len(store.get_history("chat")) == 2

@@ -16,7 +16,7 @@ from core.embedded.folder import socket_path
 from core.redis_connection import RedisConnection, open_redis
 from core.settings import Settings
 
-GRACE = 0.2
+GRACE = 0.1
 WAIT = 10.0
 folders: set[Path] = set()
 """The data folders that were used, so that the end of the tests can look what is left."""

@@ -105,7 +105,7 @@ def test_users_that_come_and_go_around_the_end_always_find_a_server(folder: Path
     for round_ in range(6):
         with open_embedded(folder) as connection:
             assert connection.call("INCR", "n") == round_ + 1
-        time.sleep(0.17 + 0.03 * round_)
+        time.sleep(0.08 + 0.02 * round_)
 
 
 def test_the_server_goes_when_its_user_was_killed(folder: Path) -> None:
@@ -120,7 +120,7 @@ def test_the_server_stays_until_the_last_open_of_a_process_is_closed(folder: Pat
     pid = server_pid(first)
     first.close()
     first.close()
-    time.sleep(0.6)
+    time.sleep(0.4)
     assert second.call("PING") == "PONG"
     assert server_pid(second) == pid
     second.close()
@@ -138,7 +138,7 @@ def test_a_forked_child_keeps_the_server_and_is_served(folder: Path) -> None:
         os.read(wake, 1)
         os._exit(0)
     connection.close()
-    time.sleep(0.6)
+    time.sleep(0.4)
     os.write(waker, b"x")
     assert os.read(told, 64) == b"value"
     os.write(waker, b"x")
@@ -185,7 +185,9 @@ def test_a_killed_keeper_leaves_no_orphan_and_a_running_user_gets_a_server_back(
 def test_the_plain_client_heals_as_well(folder: Path) -> None:
     with open_embedded(folder) as connection:
         connection.client.set("name", "value")
+        server = server_pid(connection)
         os.kill(keeper_pid(connection), 9)
+        assert wait_for(lambda: not alive(server))
         pipeline = connection.client.pipeline(transaction=False)
         pipeline.get("name")
         pipeline.get("name")

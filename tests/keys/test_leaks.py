@@ -10,36 +10,42 @@ from keys.leaks import holds_a_secret, looks_like_a_secret, show
 from tests.keys.fakes import fake_secret
 
 HEX = "0123456789abcdef"
+BASE62 = string.ascii_letters + string.digits
 
 
-def drawn(length: int, alphabet: str = string.ascii_letters + string.digits) -> str:
+def drawn(length: int, alphabet: str = BASE62) -> str:
     return "".join(secrets.choice(alphabet) for _ in range(length - 2)) + "a1"
 
 
 @pytest.mark.parametrize(
-    ("prefix", "body"),
+    ("prefix", "length", "alphabet"),
     [
-        ("s" + "k-", drawn(48)),
-        ("s" + "k-proj-", drawn(80)),
-        ("s" + "k-ant-api03-", drawn(95)),
-        ("s" + "k-or-v1-", drawn(64, HEX)),
-        ("AI" + "za", drawn(35)),
-        ("AQ" + ".Ab8RN6", drawn(44)),
-        ("gs" + "k_", drawn(52)),
-        ("h" + "f_", drawn(34)),
-        ("AK" + "IA", "ABCDEFGHIJKLMNOP"),
-        ("gh" + "p_", drawn(36)),
-        ("hv" + "s.", drawn(90)),
-        ("", drawn(32, HEX)),
-        ("", drawn(40)),
-        ("https://", f"user:{drawn(8)}@example.org/v1"),
-        ("https://example.org/v1?key=", drawn(20)),
-        ("Bea" + "rer ", drawn(20)),
+        ("s" + "k-", 48, BASE62),
+        ("s" + "k-proj-", 80, BASE62),
+        ("s" + "k-ant-api03-", 95, BASE62),
+        ("s" + "k-or-v1-", 64, HEX),
+        ("AI" + "za", 35, BASE62),
+        ("AQ" + ".Ab8RN6", 44, BASE62),
+        ("gs" + "k_", 52, BASE62),
+        ("h" + "f_", 34, BASE62),
+        ("gh" + "p_", 36, BASE62),
+        ("hv" + "s.", 90, BASE62),
+        ("", 32, HEX),
+        ("", 40, BASE62),
+        ("https://example.org/v1?key=", 20, BASE62),
+        ("Bea" + "rer ", 20, BASE62),
     ],
 )
-def test_the_known_shapes_of_secrets_are_seen(prefix: str, body: str) -> None:
-    assert looks_like_a_secret(prefix + body)
-    assert looks_like_a_secret(f"see {prefix}{body}.")
+def test_the_known_shapes_of_secrets_are_seen(prefix: str, length: int, alphabet: str) -> None:
+    for _ in range(50):
+        secret = prefix + drawn(length, alphabet)
+        assert looks_like_a_secret(secret)
+        assert looks_like_a_secret(f"see {secret}.")
+
+
+def test_passwords_in_addresses_and_aws_ids_are_seen() -> None:
+    assert looks_like_a_secret(f"https://user:{drawn(8)}@example.org/v1")
+    assert looks_like_a_secret("AK" + "IA" + "ABCDEFGHIJKLMNOP")
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,8 @@ def new_secret() -> str:
     return "-".join(("sk", "test", secrets.token_hex(20)))
 
 
-def call_of(dialect: Dialect, base_url: str | None, **changes: Any) -> ProviderCall:
-    """A short call; `base_url` is the server's, without the prefix."""
+def call_of(dialect: Dialect, url: str | None, **changes: Any) -> ProviderCall:
+    """A short call; `url` is the server's, or None for no base_url."""
     values: dict[str, Any] = {
         "provider": dialect.name,
         "key_id": f"{dialect.name}-01",
@@ -101,6 +101,6 @@ def call_of(dialect: Dialect, base_url: str | None, **changes: Any) -> ProviderC
         "max_output_tokens": 64,
         "temperature": None,
         "timeout": 10.0,
-        "base_url": base_url + dialect.prefix if base_url is not None else None,
+        "base_url": url + dialect.prefix if url is not None else None,
     }
     return ProviderCall(**(values | changes))

@@ -87,8 +87,7 @@ class ScriptedServer:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            with connection:
-                reader = connection.makefile("rb")
+            with connection, connection.makefile("rb") as reader:
                 while (asked := _read(reader)) is not None:
                     with self._lock:
                         self.asked.append(asked)
@@ -102,12 +101,12 @@ class ScriptedServer:
 
 
 def _read(reader: Any) -> Asked | None:
-    line = reader.readline().decode()
-    if not line.strip():
+    line = reader.readline().decode("latin-1")
+    if not line.rstrip().endswith("HTTP/1.1"):
         return None
     method, path, _ = line.split(" ", 2)
     headers = {}
-    while (text := reader.readline().decode().strip()):
+    while text := reader.readline().decode().strip():
         name, _, value = text.partition(":")
         headers[name.lower()] = value.strip()
     raw = reader.read(int(headers.get("content-length", 0)))

@@ -110,7 +110,7 @@ TABLE: list[tuple[Dialect, Any, type[ProviderError]]] = [
      QuotaExhausted),
     (ANTHROPIC, anthropic(400, LIMIT, "You have reached your specified API usage limits."),
      QuotaExhausted),
-    (ANTHROPIC, anthropic(400, LIMIT, "You have reached your specified workspace API usage limits."),
+    (ANTHROPIC, anthropic(400, LIMIT, "You have reached your specified workspace API usage limits"),
      QuotaExhausted),
     (ANTHROPIC, anthropic(400, LIMIT, "Your credit balance is too low to access the API."),
      QuotaExhausted),
@@ -160,7 +160,7 @@ TABLE: list[tuple[Dialect, Any, type[ProviderError]]] = [
     (GEMINI, gemini(400, "INVALID_ARGUMENT", "The input token count (9) exceeds the maximum number "
      "of tokens allowed (8)."), ContextTooLong),
     (GEMINI, gemini(400, "INVALID_ARGUMENT", "contents is not specified"), RequestRejected),
-    (GEMINI, gemini(499, "CANCELLED"), RequestRejected),
+    (GEMINI, gemini(499, "CANCELLED"), ProviderUnavailable),
     (GEMINI, gemini(500, "INTERNAL"), ProviderUnavailable),
     (GEMINI, gemini(503, "UNAVAILABLE"), ProviderUnavailable),
     (GEMINI, gemini(504, "DEADLINE_EXCEEDED"), ProviderUnavailable),
@@ -259,7 +259,9 @@ def test_geminis_minute_is_told_in_the_body() -> None:
     assert error.code == "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"
 
 
-@pytest.mark.parametrize(("delay", "wait"), [("36s", 43_200.0), (None, 43_200.0), ("9h54m0s", 35_640.0)])
+@pytest.mark.parametrize(
+    ("delay", "wait"), [("36s", 43_200.0), (None, 43_200.0), ("9h54m0s", 35_640.0)]
+)
 def test_geminis_day_lasts_until_midnight_pacific(delay: str | None, wait: float) -> None:
     details = quota("GenerateRequestsPerMinute", "GenerateRequestsPerDayPerProject", delay=delay)
     error = translated(GEMINI, gemini(429, "RESOURCE_EXHAUSTED", "", *details), NOON)
@@ -268,7 +270,9 @@ def test_geminis_day_lasts_until_midnight_pacific(delay: str | None, wait: float
 
 
 def test_anthropic_says_when_access_returns() -> None:
-    words = "You have reached your specified API usage limits. You will regain access on 2026-12-01 "
+    words = (
+        "You have reached your specified API usage limits. You will regain access on 2026-12-01 "
+    )
     error = translated(ANTHROPIC, anthropic(400, LIMIT, words + "at 00:00 UTC."), NOON)
     assert error.retry_after == (datetime(2026, 12, 1, tzinfo=UTC) - NOON).total_seconds()
 

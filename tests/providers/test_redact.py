@@ -28,7 +28,9 @@ from tests.providers.dialects import new_secret
 )
 def test_echoes_of_the_key_are_replaced(echo) -> None:  # type: ignore[no-untyped-def]
     secret = new_secret()
-    said = redact(f"Incorrect API key provided: {echo(secret)} Find yours at x.com.", SecretStr(secret))
+    said = redact(
+        f"Incorrect API key provided: {echo(secret)} Find yours at x.com.", SecretStr(secret)
+    )
     assert said.startswith("Incorrect API key provided: ")
     assert said.endswith(" Find yours at x.com.")
     assert "[redacted]" in said

@@ -43,9 +43,7 @@ def gemini_with(parts: list[Json] | None = None, finish: Any = "STOP", **body: A
     return copy.deepcopy(GEMINI.success) | {"candidates": [candidate]} | body
 
 
-def test_a_plain_answer(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
-) -> None:
+def test_a_plain_answer(server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]) -> None:
     server.default = Reply(dialect.success)
     reply = adapter.send(call_of(dialect, server.url))
     assert (reply.content, reply.stop_reason, reply.usage) == ("Hi.", "stop", Usage(9, 2, 0))
@@ -196,7 +194,11 @@ def test_contents_in_parts_are_joined(server: ScriptedServer) -> None:
             ANTHROPIC.success | {"stop_reason": "refusal", "stop_details": {"category": "bio"}},
             ("bio",),
         ),
-        (GEMINI, {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, ("PROHIBITED_CONTENT",)),
+        (
+            GEMINI,
+            {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}},
+            ("PROHIBITED_CONTENT",),
+        ),
         (
             GEMINI,
             {

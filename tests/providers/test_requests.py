@@ -98,6 +98,7 @@ def test_anthropic_gets_the_system_prompt_apart(server: ScriptedServer) -> None:
     ["claude-sonnet-4-6", "claude-haiku-4-5-20251001", "claude-opus-4-20250514", "claude-opus-4",
      "claude-3-7-sonnet-latest", "deepseek-chat"],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:The model .* is deprecated:DeprecationWarning")
 def test_models_that_take_a_temperature_get_it_up_to_1(server: ScriptedServer, model: str) -> None:
     asked = ask(server, ANTHROPIC, model=model, temperature=1.7)
     assert asked.body["temperature"] == 1.0

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from core.errors import ConnectionFailed, ProviderError, ProviderTimeout, ProviderUnavailable
 from llm.providers import transport
@@ -66,11 +74,50 @@ def test_an_unknown_name_was_not_sent(
     assert (type(error), error.sent) == (ConnectionFailed, False)
 
 
-def test_a_broken_certificate_was_not_sent(
+def test_a_server_without_tls_was_not_sent_anything(
     server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
 ) -> None:
     error = failing(adapter, dialect, f"https://127.0.0.1:{server.port}")
     assert (type(error), error.sent) == (ConnectionFailed, False)
+    assert server.asked == []
+
+
+def test_an_untrusted_certificate_was_not_sent_anything(
+    dialect: Dialect, adapter: SdkAdapter[Any], tmp_path: Path
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(self_signed(tmp_path / "server.pem"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def shake_hands() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                context.wrap_socket(connection, server_side=True)
+
+        thread = threading.Thread(target=shake_hands)
+        thread.start()
+        error = failing(adapter, dialect, f"https://127.0.0.1:{listener.getsockname()[1]}")
+        thread.join(5)
+    assert (type(error), error.sent) == (ConnectionFailed, False)
+    assert "certificate" in str(error).lower()
+
+
+def self_signed(path: Path) -> Path:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(pem))
+    return path
 
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999999"])
@@ -217,7 +264,7 @@ def test_bugs_below_the_sdk_are_no_provider_errors(
         raise TypeError("a bug of ours")
 
     monkeypatch.setattr(transport._Backend, "connect_tcp", broken)
-    with pytest.raises(Exception) as failed:  # noqa: PT011, B017  Anthropic's SDK wraps anything
+    with pytest.raises(Exception) as failed:  # noqa: PT011  Anthropic's SDK wraps anything
         adapter.send(call_of(dialect, server.url))
     assert not isinstance(failed.value, ProviderError)
 

@@ -29,7 +29,12 @@ def test_answers_before_the_first_question_go() -> None:
 
 
 def test_empty_messages_go() -> None:
-    cut = (Message("user", "a"), Message("assistant", ""), Message("user", " \n"), Message("user", "b"))
+    cut = (
+        Message("user", "a"),
+        Message("assistant", ""),
+        Message("user", " \n"),
+        Message("user", "b"),
+    )
     assert turns(*cut) == [("user", "a"), ("user", "b")]
 
 

@@ -1,0 +1,209 @@
+"""`make bench`: what the router costs, side by side with PING and with the bare SDK.
+
+Everything is measured in one run on this machine: the embedded server, a simulated provider in a
+process of its own, and OpenAI's SDK. Medians are told, and ratios, for machines differ.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.timing import Timing, side_by_side
+from core.redis_connection import RedisConnection
+from core.settings import Settings
+from keys.manager import KeyManager, Reservation
+from keys.policies import Need, charge_answered, policy_of
+from keys.selection import Selection
+from keys.spec import KeySpec
+from llm.factory import build_router
+from llm.router import RequestRouter
+from tools.simulated_provider import SimulatedProviderProcess
+
+ROUNDS = 1_000
+PROMPT = "Name the largest city of each country that borders Austria."
+
+
+class _OneSecret:
+    def fetch(self, key: KeySpec) -> SecretStr:
+        return SecretStr("bench")
+
+
+def main() -> int:
+    """Measure and print; the exit code is 1 where a promise of the README is not kept."""
+    console = Console()
+    with _bench(keys=10) as (router, bare, count_round_trips):
+        timings = side_by_side(_things(router, bare), rounds=ROUNDS)
+        trips = count_round_trips(lambda: router.send_one_shot(PROMPT))
+    console.print(_table(timings))
+    ping = timings["PING"].median
+    added = timings["send_one_shot"].median - timings["bare SDK call"].median
+    seconds, loaded = _import_time()
+    promises = [
+        ("reserve, 10 keys, in PINGs", timings["reserve"].median / ping, 3.0, "x"),
+        ("added to the bare SDK call", added / 1000, 0.5, "ms"),
+        ("round trips a one-shot", trips, 2, ""),
+        ("import llm.router", seconds, 0.4, "s"),
+        ("provider SDKs that it loads", loaded, 0, ""),
+    ]
+    table = Table(title="Promises", title_justify="left")
+    for heading in ("what", "measured", "at most", ""):
+        table.add_column(heading, justify="left" if heading in ("what", "") else "right")
+    kept = True
+    for what, measured, bound, unit in promises:
+        good = measured <= bound
+        kept = kept and good
+        verdict = "[green]kept[/]" if good else "[red]not kept[/]"
+        table.add_row(what, f"{measured:.2f} {unit}".strip(), f"{bound:g} {unit}".strip(), verdict)
+    console.print(table)
+    return 0 if kept else 1
+
+
+@contextmanager
+def _bench(
+    keys: int,
+) -> Iterator[tuple[RequestRouter, Callable[[], object], Callable[[Callable[[], object]], int]]]:
+    with tempfile.TemporaryDirectory() as folder, SimulatedProviderProcess() as provider:
+        path = Path(folder) / "keys.json"
+        entries = [
+            {
+                "key_id": f"bench-{number}",
+                "model_name": "gpt-4o-mini",
+                "provider": "openai",
+                "rpm": 1_000_000,
+                "tpm": 1_000_000_000,
+                "base_url": provider.openai_base_url,
+            }
+            for number in range(keys)
+        ]
+        path.write_text(json.dumps({"keys": entries}), encoding="utf-8")
+        settings = Settings(
+            _env_file=None,  # type: ignore[call-arg]
+            redis_url=None,
+            keys_file=path,
+            llm_data_dir=Path(folder) / "data",
+        )
+        router = build_router(settings, secret_store=_OneSecret())
+        with router:
+            yield router, _bare_call(provider.openai_base_url), _counter(router)
+
+
+def _things(router: RequestRouter, bare: Callable[[], object]) -> dict[str, Callable[[], object]]:
+    redis, manager = _parts(router)
+    ids = itertools.count()
+    need, selection = Need(20, 512, 2048), Selection()
+    open_reservations: list[Reservation] = []
+
+    def reserve() -> None:
+        outcome = manager.reserve(
+            need, selection, reservation_id=f"bench-{next(ids)}", lease_seconds=60.0
+        )
+        assert isinstance(outcome, Reservation)
+        open_reservations.append(outcome)
+
+    def settle() -> None:
+        reservation = open_reservations.pop()
+        policy = policy_of(reservation.key.provider, reservation.key.base_url)
+        manager.settle(reservation, charge_answered(policy, need, reservation.weights, None))
+
+    return {
+        "PING": redis.client.ping,
+        "PING on our connection": lambda: redis.call("PING"),
+        "reserve": reserve,
+        "settle": settle,
+        "bare SDK call": bare,
+        "send_one_shot": lambda: router.send_one_shot(PROMPT),
+    }
+
+
+def _parts(router: RequestRouter) -> tuple[RedisConnection, KeyManager]:
+    parts = router._parts
+    return parts.redis, parts.driver.keys
+
+
+def _bare_call(base_url: str) -> Callable[[], object]:
+    from openai import OpenAI
+
+    client = OpenAI(api_key="bench", base_url=base_url, max_retries=0)
+
+    def call() -> object:
+        return client.chat.completions.create(
+            model="gpt-4o-mini",
+            messages=[{"role": "user", "content": PROMPT}],
+            max_tokens=2048,
+            temperature=0.7,
+        )
+
+    return call
+
+
+def _counter(router: RequestRouter) -> Callable[[Callable[[], object]], int]:
+    redis, _ = _parts(router)
+
+    def count(thing: Callable[[], object]) -> int:
+        trips = 0
+        call, call_many = redis.call, redis.call_many
+
+        def counted(original: Callable[..., Any]) -> Callable[..., Any]:
+            def run(*args: Any) -> Any:
+                nonlocal trips
+                trips += 1
+                return original(*args)
+
+            return run
+
+        redis.call, redis.call_many = counted(call), counted(call_many)  # type: ignore[method-assign]
+        try:
+            thing()
+        finally:
+            del redis.call, redis.call_many
+        return trips
+
+    return count
+
+
+def _import_time() -> tuple[float, int]:
+    code = (
+        "import sys, time; began = time.perf_counter(); import llm.router; "
+        "sdks = {'openai', 'anthropic', 'google.genai'} & set(sys.modules); "
+        "print(time.perf_counter() - began, len(sdks))"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+        for _ in range(7)
+    ]
+    return statistics.median(float(run[0]) for run in runs), int(runs[0][1])
+
+
+def _table(timings: dict[str, Timing]) -> Table:
+    ping = timings["PING"].median
+    table = Table(title=f"{ROUNDS:,} rounds, one of each in turn", title_justify="left")
+    table.add_column("what")
+    for heading in ("median", "90 %", "in PINGs"):
+        table.add_column(heading, justify="right")
+    for name, timing in timings.items():
+        table.add_row(
+            name,
+            f"{timing.median:,.0f} µs",
+            f"{timing.p90:,.0f} µs",
+            f"{timing.median / ping:.2f} x",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

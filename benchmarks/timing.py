@@ -1,0 +1,41 @@
+"""Times several things side by side: one round of each in turn, so that noise hits all alike."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Microseconds of one thing over all rounds."""
+
+    median: float
+    p90: float
+
+
+def side_by_side(
+    things: Mapping[str, Callable[[], object]], *, rounds: int, warm_up: int = 50
+) -> dict[str, Timing]:
+    """Run every thing once a round, and time each.
+
+    Args:
+        things: what to time, by name.
+        rounds: how often each is run and timed.
+        warm_up: rounds before that are not timed.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in things}
+    for _ in range(warm_up):
+        for thing in things.values():
+            thing()
+    for _ in range(rounds):
+        for name, thing in things.items():
+            began = time.perf_counter()
+            thing()
+            samples[name].append((time.perf_counter() - began) * 1e6)
+    return {
+        name: Timing(statistics.median(times), statistics.quantiles(times, n=10)[-1])
+        for name, times in samples.items()
+    }
