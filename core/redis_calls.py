@@ -5,8 +5,9 @@ retry wrappers, metrics hooks, an argument filter, events and two `poll` calls p
 under threads the lock is fought over. None of its settings turns these off. `QuickCalls` lets
 redis-py open the connection (TLS, AUTH, SELECT) and then writes and reads the socket itself, with
 the timeouts in the kernel (`SO_RCVTIMEO`) instead of a `poll` before each read. Measured side by
-side with an EVALSHA of eight arguments on 2 cores, medians of 15 rounds: 1.9 times the client's
-requests a second over a Unix socket on one thread and 4.2 times on eight; 1.4 and 4.1 over TCP.
+side with an EVALSHA of eight arguments, medians of 15 rounds, on 2 cores that others used too; the
+worst and the best of four such runs: over a Unix socket 1.4 to 2.3 times the client's requests a
+second on one thread and 2.2 to 4.2 times on eight; over TCP 1.2 to 2.2 and 2.8 to 4.1 times.
 
 What keeps it safe: a connection returns to the idle ones only after exactly one whole reply to
 each of its commands; anything else, KeyboardInterrupt included, closes it.

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
 
     redis_url: str | None = Field(
         None,
+        repr=False,  # it may hold a password
         pattern=r"^(redis|rediss|unix)://.+",
         description="redis://host:6379/0, rediss:// for TLS, or unix:///path; empty for the "
         "embedded server",
@@ -96,7 +97,7 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         name = str(problem["loc"][0])
-        field = Settings.model_fields.get(name)
-        allowed = field.description if field is not None else "see .env.example"
-        lines.append(f"{name.upper()} is {problem['input']!r}; allowed: {allowed}")
+        field = Settings.model_fields[name]
+        found = repr(problem["input"]) if field.repr else "not understood"
+        lines.append(f"{name.upper()} is {found}; allowed: {field.description}")
     return "wrong setting: " + "; ".join(lines)

@@ -10,10 +10,10 @@ import itertools
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
@@ -24,7 +24,7 @@ from core.events import KeyCooledDown, emit
 from core.redis_calls import Calls
 from core.redis_connection import shared_redis
 from core.settings import Settings, get_settings
-from keys.policies import Need, weigh
+from keys.policies import DayEnds, Need, weigh
 from keys.registry import KeyRegistry, parse_keys
 from keys.selection import (
     Candidate,
@@ -90,6 +90,7 @@ class KeyManager:
         window_seconds: the length of the providers' minute; 60 but in demos and tests.
         prefix: what all Redis keys begin with.
         rotate: False for the roll-back switch, by which each model's first key serves alone.
+        clock: Unix seconds, for the ends of the providers' days.
     """
 
     def __init__(
@@ -100,14 +101,14 @@ class KeyManager:
         window_seconds: float = 60.0,
         prefix: str = "llm",
         rotate: bool = True,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._redis = redis
         self._registry = registry
         self._names = Names(prefix)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
-        self._now = now
+        self._day_ends = DayEnds(clock)
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._plans: dict[tuple[object, ...], tuple[Plan, ...]] = {}
         self._plans_version = -1
@@ -156,7 +157,7 @@ class KeyManager:
         plans = self._plans_for(selection, avoid)
         refusals = []
         for plan in plans:
-            weights = [weigh(policy, need, self._now()) for policy in plan.policies]
+            weights = [weigh(policy, need, self._day_ends(policy.day_zone)) for policy in plan.policies]
             with _storage("reserve a key"):
                 answer = limiter_calls.reserve(
                     self._redis,

@@ -107,14 +107,9 @@ def policy_of(provider: str, base_url: str | None = None) -> Policy:
     return _POLICIES.get(provider, _ALL_TOKENS)
 
 
-def weigh(policy: Policy, need: Need, now: datetime) -> Weights:
+def weigh(policy: Policy, need: Need, day_end_ms: int) -> Weights:
     """What a request adds to each counter before it is sent."""
-    return Weights(
-        tokens=policy.tokens(need),
-        input=need.input,
-        output=need.max_output,
-        day_end_ms=day_end_ms(policy.day_zone, now),
-    )
+    return Weights(policy.tokens(need), need.input, need.max_output, day_end_ms)
 
 
 def charge_answered(policy: Policy, need: Need, weights: Weights, usage: Usage | None) -> Charge:
@@ -154,3 +149,27 @@ def day_end_ms(zone: tzinfo, now: datetime) -> int:
     """
     tomorrow = now.astimezone(zone).date() + timedelta(days=1)
     return int(datetime.combine(tomorrow, time(), zone).timestamp() * 1000)
+
+
+class DayEnds:
+    """The end of each zone's day, reckoned once a day.
+
+    Args:
+        clock: Unix seconds.
+
+    Example:
+        >>> DayEnds(lambda: 0.0)(UTC)
+        86400000
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._ends: dict[tzinfo, int] = {}
+
+    def __call__(self, zone: tzinfo) -> int:
+        """The next midnight in `zone`, in Unix ms."""
+        now = self._clock()
+        end = self._ends.get(zone, 0)
+        if end <= now * 1000 or end > now * 1000 + 90_000_000:
+            end = self._ends[zone] = day_end_ms(zone, datetime.fromtimestamp(now, UTC))
+        return end

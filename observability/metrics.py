@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
@@ -49,6 +50,12 @@ WAITS = Counter("request_router_waits", "Requests that found every key full", ["
 FAULTS = Counter(
     "request_router_faults", "What went wrong beside the answers, by kind of event", ["kind"]
 )
+
+
+@lru_cache(maxsize=4096)
+def _child(counter: Counter, *labels: str) -> Counter:
+    # prometheus_client validates the labels at each look-up; this is on the way of every request.
+    return counter.labels(*labels)
 
 
 class _KeyGauges(Collector):
@@ -118,14 +125,14 @@ def follow_with_metrics(settings: Settings, statuses: Statuses) -> Callable[[], 
 def _count(event: Event) -> None:
     match event:
         case AttemptFinished():
-            ATTEMPTS.labels(event.provider, event.model, event.outcome).inc()
+            _child(ATTEMPTS, event.provider, event.model, event.outcome).inc()
             if event.outcome == "rate_limited":
                 RATE_LIMITED.labels("provider").inc()
         case RequestFinished():
-            REQUESTS.labels(event.outcome).inc()
+            _child(REQUESTS, event.outcome).inc()
             SECONDS.observe(event.duration_ms / 1000)
-            TOKENS.labels("input").inc(event.input_tokens)
-            TOKENS.labels("output").inc(event.output_tokens)
+            _child(TOKENS, "input").inc(event.input_tokens)
+            _child(TOKENS, "output").inc(event.output_tokens)
         case CapacityWaited():
             WAITS.labels("waited" if event.waited else "refused").inc()
             if not event.waited:

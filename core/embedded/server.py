@@ -22,7 +22,7 @@ from core.errors import ConfigurationError, StorageError
 if sys.platform != "win32":
     import fcntl
 
-_KEEPER = Path(__file__).with_name("keeper.py")
+_KEEPER = Path(__file__).resolve().with_name("keeper.py")
 _PAUSE = 0.01
 _LAUNCHES = 2
 _LAUNCH_SECONDS = 10.0
@@ -43,7 +43,7 @@ def find_server() -> Path | None:
     if package is not None and package.origin is not None:
         machine = platform.machine().lower().replace("amd64", "x86_64")
         folder = f"{platform.system().lower()}-{machine}"
-        binary = Path(package.origin).parent / "_binaries" / folder / "valkey-server"
+        binary = Path(package.origin).resolve().parent / "_binaries" / folder / "valkey-server"
         if os.access(binary, os.X_OK):
             return binary
     found = shutil.which("valkey-server") or shutil.which("redis-server")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -33,7 +32,6 @@ from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle,
 from llm.routing.flow import RetryRules, route
 from llm.tokens import TokenCounter
 
-_DAY = datetime(2026, 11, 21, tzinfo=UTC)
 ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))
 
 
@@ -82,7 +80,7 @@ class World:
                 if not free:
                     raise NoKeys("every key was tried")
                 key = free[0]
-                weights = weigh(policy_of(key.provider), effect.need, _DAY)
+                weights = weigh(policy_of(key.provider), effect.need, 0)
                 return Reservation(effect.reservation_id, key, effect.need, weights, "openai")
             case Send():
                 self.now += self.seconds_a_send

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llm.providers.sdk import SdkAdapter
-from tests.providers.dialects import ALL, Dialect
+from tests.providers.dialects import ALL, Dialect, adapter_of
 from tests.providers.scripted import ScriptedServer
 
 
@@ -31,7 +31,13 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 
 
 @pytest.fixture
-def adapter(dialect: Dialect) -> Iterator[SdkAdapter[Any]]:
+def adapter(dialect: Dialect) -> SdkAdapter[Any]:
+    return adapter_of(dialect.name)
+
+
+@pytest.fixture
+def fresh(dialect: Dialect) -> Iterator[SdkAdapter[Any]]:
+    """An adapter of the test's own, which it may close."""
     made = dialect.adapter()
     yield made
     made.close()

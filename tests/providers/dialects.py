@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import SecretStr
@@ -82,6 +83,12 @@ GEMINI = Dialect(
     },
 )
 ALL = (OPENAI, ANTHROPIC, GEMINI)
+
+
+@cache
+def adapter_of(dialect_name: str) -> SdkAdapter[Any]:
+    """One adapter of each kind for all tests, as a program would have: a TLS context is dear."""
+    return next(dialect.adapter() for dialect in ALL if dialect.name == dialect_name)
 
 
 def new_secret() -> str:

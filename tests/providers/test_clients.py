@@ -114,7 +114,7 @@ def test_an_adapter_can_be_closed_twice_and_unused(dialect: Dialect) -> None:
 
 
 def test_a_call_under_way_survives_the_close(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
 ) -> None:
     arrived, answer = threading.Event(), threading.Event()
 
@@ -126,11 +126,11 @@ def test_a_call_under_way_survives_the_close(
     server.default = wait
     replies: list[str] = []
     thread = threading.Thread(
-        target=lambda: replies.append(adapter.send(call_of(dialect, server.url)).content)
+        target=lambda: replies.append(fresh.send(call_of(dialect, server.url)).content)
     )
     thread.start()
     assert arrived.wait(10)
-    adapter.close()
+    fresh.close()
     answer.set()
     thread.join(10)
     assert replies == ["Hi."]
@@ -139,19 +139,23 @@ def test_a_call_under_way_survives_the_close(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_starts_with_connections_of_its_own(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
 ) -> None:
     server.default = Reply(dialect.success)
     secret = SecretStr(new_secret())
-    adapter.send(call_of(dialect, server.url, secret=secret))
-    before = adapter._clients._http
-    adapter._clients._lock.acquire()
+    fresh.send(call_of(dialect, server.url, secret=secret))
+    before = fresh._clients._http
+    fresh._clients._lock.acquire()
     child = os.fork()
     if child == 0:
-        fresh = adapter._clients._http is None and len(adapter._clients) == 0
-        os._exit(0 if fresh and not adapter._clients._lock.locked() else 1)
-    adapter._clients._lock.release()
+        # The child must not come back: it would run the rest of the tests as well.
+        try:
+            clients = fresh._clients
+            anew = clients._http is None and len(clients) == 0 and not clients._lock.locked()
+        finally:
+            os._exit(0 if anew else 1)
+    fresh._clients._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert adapter._clients._http is before
-    assert adapter.send(call_of(dialect, server.url, secret=secret)).content == "Hi."
+    assert fresh._clients._http is before
+    assert fresh.send(call_of(dialect, server.url, secret=secret)).content == "Hi."
     assert server.connections == 1

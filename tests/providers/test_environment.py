@@ -66,11 +66,11 @@ def strays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def test_a_call_carries_its_own_key_alone(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], strays: list[str]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any], strays: list[str]
 ) -> None:
     server.default = Reply(dialect.success)
     secret = new_secret()
-    adapter.send(call_of(dialect, server.url, secret=SecretStr(secret)))
+    fresh.send(call_of(dialect, server.url, secret=SecretStr(secret)))
     asked = server.asked[0]
     assert dialect.key_in(asked) == secret
     sent = json.dumps(dict(asked.headers)) + asked.path + asked.raw.decode()
@@ -83,13 +83,13 @@ def test_a_call_carries_its_own_key_alone(
 def test_without_base_url_the_official_address_is_called_and_proxies_are_honoured(
     server: ScriptedServer,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    fresh: SdkAdapter[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.default = Reply(b"", status=403)
     monkeypatch.setenv("HTTPS_PROXY", server.url)
     with pytest.raises(ConnectionFailed, match="proxy") as failed:
-        adapter.send(call_of(dialect, None))
+        fresh.send(call_of(dialect, None))
     assert failed.value.sent is False
     assert [(asked.method, asked.path) for asked in server.asked] == [
         ("CONNECT", OFFICIAL[dialect.name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from core.errors import (
 )
 from core.types import ProviderQuota, ProviderReply, Usage
 from llm.providers.sdk import SdkAdapter
-from tests.providers.dialects import ANTHROPIC, GEMINI, OPENAI, Dialect, call_of
+from tests.providers.dialects import ANTHROPIC, GEMINI, OPENAI, Dialect, adapter_of, call_of
 from tests.providers.scripted import Reply, ScriptedServer
 
 Json = dict[str, Any]
@@ -25,11 +26,7 @@ def read(server: ScriptedServer, dialect: Dialect, body: Any, **headers: str) ->
     server.default = Reply(
         body, headers={name.replace("_", "-"): text for name, text in headers.items()}
     )
-    adapter = dialect.adapter()
-    try:
-        return adapter.send(call_of(dialect, server.url))
-    finally:
-        adapter.close()
+    return adapter_of(dialect.name).send(call_of(dialect, server.url))
 
 
 def openai_with(message: Json | None = None, finish: Any = "stop", **body: Any) -> Json:
@@ -37,7 +34,7 @@ def openai_with(message: Json | None = None, finish: Any = "stop", **body: Any) 
     return copy.deepcopy(OPENAI.success) | {"choices": [choice]} | body
 
 
-def gemini_with(parts: list[Json] | None = None, finish: Any = "STOP", **body: Any) -> Json:
+def gemini_with(parts: Sequence[Json] | None = None, finish: Any = "STOP", **body: Any) -> Json:
     content = {"role": "model", "parts": [{"text": "Hi."}] if parts is None else parts}
     candidate = {"content": content, "finishReason": finish}
     return copy.deepcopy(GEMINI.success) | {"candidates": [candidate]} | body
@@ -132,7 +129,7 @@ def test_gemini_thoughts_are_output_but_no_content(server: ScriptedServer) -> No
         "thoughtsTokenCount": 40,
         "cachedContentTokenCount": 32,
     }
-    parts = [{"text": "Let me think.", "thought": True}, {"text": "Yes"}, {"text": "."}]
+    parts: list[Json] = [{"text": "Let me think.", "thought": True}, {"text": "Yes"}, {"text": "."}]
     reply = read(server, GEMINI, gemini_with(parts, usageMetadata=usage))
     assert (reply.content, reply.usage) == ("Yes.", Usage(50, 45, 32))
 

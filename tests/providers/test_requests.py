@@ -8,7 +8,7 @@ import pytest
 
 from core.types import Message
 from llm.providers.sdk import SdkAdapter
-from tests.providers.dialects import ANTHROPIC, GEMINI, OPENAI, Dialect, call_of
+from tests.providers.dialects import ANTHROPIC, GEMINI, OPENAI, Dialect, adapter_of, call_of
 from tests.providers.scripted import Asked, Reply, ScriptedServer
 
 CHAT = (Message("user", "One?"), Message("assistant", "Two."), Message("user", "Three?"))
@@ -16,9 +16,7 @@ CHAT = (Message("user", "One?"), Message("assistant", "Two."), Message("user", "
 
 def ask(server: ScriptedServer, dialect: Dialect, **changes: Any) -> Asked:
     server.default = Reply(dialect.success)
-    adapter = dialect.adapter()
-    adapter.send(call_of(dialect, server.url, **changes))
-    adapter.close()
+    adapter_of(dialect.name).send(call_of(dialect, server.url, **changes))
     return server.asked[-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import time
 import traceback
 from typing import Any
 
@@ -48,7 +49,7 @@ def test_no_foreign_exception_hangs_on_ours(
         server.default = Reply(raw=lambda connection: None)
     elif fault == "late":
         timeout = 0.2
-        server.default = Reply(raw=lambda connection: connection.recv(1) and None)
+        server.default = Reply(raw=lambda connection: time.sleep(1))
     else:
         server.default = Reply(b"nonsense", status=500)
     with pytest.raises(ProviderError) as failed:
@@ -98,13 +99,13 @@ def test_an_empty_secret_is_never_sent(
 
 
 def test_an_adapter_shows_no_secret(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
 ) -> None:
     secret = SecretStr(new_secret())
     server.default = Reply(dialect.success)
     call = call_of(dialect, server.url, secret=secret)
-    adapter.send(call)
-    shown = repr(adapter) + repr(vars(adapter)) + repr(vars(adapter._clients)) + repr(call)
+    fresh.send(call)
+    shown = repr(fresh) + repr(vars(fresh)) + repr(vars(fresh._clients)) + repr(call)
     assert secret.get_secret_value() not in shown
     with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
-        pickle.dumps(adapter)
+        pickle.dumps(fresh)

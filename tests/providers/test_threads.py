@@ -16,7 +16,7 @@ THREADS, KEYS, CALLS = 16, 8, 400
 
 
 def test_no_call_carries_another_calls_key(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
 ) -> None:
     old = [new_secret() for _ in range(KEYS)]
     new = [new_secret() for _ in range(KEYS)]
@@ -34,14 +34,14 @@ def test_no_call_carries_another_calls_key(
             secret=SecretStr(secret),
             messages=(Message("user", words),),
         )
-        return adapter.send(call).content
+        return fresh.send(call).content
 
     with ThreadPoolExecutor(THREADS) as pool:
         contents = list(pool.map(send, range(CALLS)))
     assert contents == ["Hi."] * CALLS
     assert len(server.asked) == CALLS
     assert [asked for asked in server.asked if not _own_key(dialect, asked)] == []
-    assert len(adapter._clients) == KEYS
+    assert len(fresh._clients) == KEYS
     assert server.connections <= THREADS
 
 

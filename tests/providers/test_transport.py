@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from core.errors import ConnectionFailed, ProviderError, ProviderTimeout, ProviderUnavailable
 from llm.providers import transport
 from llm.providers.sdk import SdkAdapter
-from tests.providers.dialects import Dialect, call_of
+from tests.providers.dialects import GEMINI, Dialect, adapter_of, call_of
 from tests.providers.scripted import Reply, ScriptedServer
 
 
@@ -43,16 +43,14 @@ def test_nothing_is_asked_twice(
     assert len(server.asked) == 1
 
 
-def test_a_long_gemini_answer_is_not_fetched_on(server: ScriptedServer) -> None:
-    from tests.providers.dialects import GEMINI
-
+def test_a_long_gemini_answer_is_not_fetched_on(
+    server: ScriptedServer,
+) -> None:
     candidate = GEMINI.success["candidates"][0]
     more = {"finishReason": "CONTINUATION", "continuationToken": "bW9yZQ=="}
     server.default = Reply(GEMINI.success | {"candidates": [candidate | more]})
-    adapter = GEMINI.adapter()
-    assert adapter.send(call_of(GEMINI, server.url)).stop_reason == "length"
+    assert adapter_of("gemini").send(call_of(GEMINI, server.url)).stop_reason == "length"
     assert len(server.asked) == 1
-    adapter.close()
 
 
 def test_a_refused_connection_was_not_sent(dialect: Dialect, adapter: SdkAdapter[Any]) -> None:
@@ -237,7 +235,6 @@ def test_connections_are_kept(
     for number in range(6):
         adapter.send(call_of(dialect, server.url, key_id=f"key-{number % 3}"))
     assert server.connections == 1
-    adapter.close()
 
 
 def test_our_own_bugs_stay_bugs(

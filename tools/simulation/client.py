@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from typing import Any, Literal, cast
-from urllib.parse import urlsplit
+
+import httpx
 
 from tools.simulation.accounts import Report
 from tools.simulation.limits import Kind
@@ -141,13 +140,15 @@ class SimulationClient:
         return self._call("GET", "/_sim/health")
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=self._timeout)
         try:
-            connection.request(method, path, json.dumps(body) if body is not None else None)
-            response = connection.getresponse()
-            reply: dict[str, Any] = json.loads(response.read())
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise ValueError(reply.get("error", f"{method} {path} answered {response.status}"))
+            response = httpx.request(
+                method, self.url + path, json=body, timeout=self._timeout, trust_env=False
+            )
+        except httpx.TransportError as error:
+            raise ConnectionError(
+                f"the simulation at {self.url} does not answer: {error}"
+            ) from error
+        reply: dict[str, Any] = response.json()
+        if response.status_code != 200:
+            raise ValueError(reply.get("error", f"{method} {path} answered {response.status_code}"))
         return reply
