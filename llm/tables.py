@@ -63,6 +63,7 @@ def keys_table(
         return _Column(title, keep, [*(cell(status) for status in statuses), total], right)
 
     rpm = _sum([group["rpm"] for group in groups if group["active"]])
+    tpm = _sum([group["tpm"] for group in groups if group["active"]])
     count = f"{len(statuses)} key" + ("" if len(statuses) == 1 else "s")
     columns = [
         column("key", 0, lambda s: Text(s["key_id"]), Text(count)),
@@ -71,7 +72,7 @@ def keys_table(
         column("state", 0, _state, Text(f"{served} may serve")),
         column("", 4, lambda s: _bar(s["rpm"], ascii_only), _bar(rpm, ascii_only)),
         column("rpm", 0, lambda s: _use(s["rpm"]), _use(rpm), right=True),
-        column("tpm", 5, _tokens, Text(), right=True),
+        column("tpm", 5, _tokens, _use(tpm), right=True),
         column("rpd", 7, lambda s: _use(s["rpd"]), Text(), right=True),
         column("in flight", 6, _in_flight, _in_flight_sum(groups), right=True),
         column("cooldown", 2, _cooldown, Text(), right=True),
@@ -177,11 +178,11 @@ def _use(use: LimitUse) -> Text:
 
 def _tokens(status: KeyStatus) -> Text:
     """The tokens that are limited; where input and output are apart, the scarcer of the two."""
-    apart = [(name, status[name]) for name in ("itpm", "otpm")]  # type: ignore[literal-required]
-    limited = [(use["used"] / use["limit"], name, use) for name, use in apart if use["limit"]]
+    apart = [("in ", status["itpm"]), ("out ", status["otpm"])]
+    limited = [(use["used"] / use["limit"], way, use) for way, use in apart if use["limit"]]
     if status["tpm"]["limit"] is None and limited:
-        _, name, use = max(limited)
-        return Text.assemble(("in " if name == "itpm" else "out ", "dim"), _use(use))
+        _, way, use = max(limited, key=lambda entry: entry[0])
+        return Text.assemble((way, "dim"), _use(use))
     return _use(status["tpm"])
 
 

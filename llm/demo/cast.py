@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from keys.spec import KeySpec
 from tools.simulated_provider import SimulationClient
 
 OPENAI, CLAUDE, GEMINI = "gpt-4o-mini", "claude-haiku-4-5", "gemini-2.5-flash"
@@ -12,7 +11,7 @@ MODELS = (OPENAI, CLAUDE, GEMINI)
 MAX_OUTPUT_TOKENS = 200
 EXPECTED_TOKENS = 60
 TO_BE_REVOKED = "openai-2"
-TO_FAIL = "gemini"
+TO_FAIL: Final = "gemini"
 
 _SHARES = (
     ("openai", "openai", OPENAI, (12, 12, 8, 8)),
@@ -46,11 +45,6 @@ def key_entries(permitted: int, providers: SimulationClient) -> list[dict[str, A
                 }
             )
     return entries
-
-
-def simulated_limits(key: KeySpec) -> dict[str, int | None]:
-    """What the simulated provider enforces for a key: what `keys.json` says of it."""
-    return {name: getattr(key, name) for name in ("rpm", "tpm", "itpm", "otpm")}
 
 
 def _token_limits(provider: str, rpm: int) -> dict[str, int]:

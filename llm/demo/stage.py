@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,7 +20,7 @@ from core.redis_connection import open_redis
 from core.settings import Settings
 from keys.manager import KeyManager, build_key_manager
 from keys.spec import KeySpec
-from llm.demo.cast import key_entries, simulated_limits
+from llm.demo.cast import key_entries
 from llm.demo.warmup import WarmUp
 from llm.factory import build_router
 from llm.providers.registry import ProviderRegistry
@@ -28,7 +29,7 @@ from tools.simulated_provider import SimulatedProviderProcess, SimulationSetting
 
 _GRACE_SECONDS = 0.1
 _STOP_SECONDS = 10.0
-_LATENCY = "lognormal:0.3:0.3"
+_LATENCY = "lognormal:0.2:0.3"
 _BACKOFF_MS = 100
 
 
@@ -40,6 +41,7 @@ class Stage:
     Args:
         window_seconds: what a provider's minute lasts.
         permitted: requests that all keys together permit in one window, roughly.
+        say: is told how the building goes.
 
     Attributes:
         router: the router under demonstration.
@@ -57,9 +59,12 @@ class Stage:
     providers: SimulatedProviderProcess
     shares_limits = True
 
-    def __init__(self, window_seconds: float, permitted: int) -> None:
+    def __init__(
+        self, window_seconds: float, permitted: int, say: Callable[[str], None]
+    ) -> None:
         self.window_seconds = window_seconds
         self._permitted = permitted
+        self._say = say
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -71,10 +76,16 @@ class Stage:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._undo.close()
+        # A second Ctrl-C must not leave half of the stage behind.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self._undo.close()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def _build(self) -> None:
         use = self._undo.enter_context
+        self._say("starting a Valkey and the simulated providers")
         adapters = ProviderRegistry()
         warm_up = WarmUp(adapters)
         folder = use(_folder())
@@ -94,8 +105,10 @@ class Stage:
         specs = [KeySpec(**entry) for entry in entries]
         passwords = {spec.key_id: secrets.token_hex(16) for spec in specs}
         for spec in specs:
-            limits = simulated_limits(spec)
-            self.providers.configure_key(passwords[spec.key_id], name=spec.key_id, **limits)
+            self.providers.configure_key(
+                passwords[spec.key_id], name=spec.key_id,
+                rpm=spec.rpm, tpm=spec.tpm, itpm=spec.itpm, otpm=spec.otpm,
+            )  # fmt: skip
         variables = {spec.secret_name: passwords[spec.key_id] for spec in specs}
         use(_environment({**variables, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}))
         keys_file = folder / "keys.json"
@@ -109,6 +122,7 @@ class Stage:
         )
         self.router = use(build_router(settings, providers=adapters))
         self.keys = build_key_manager(settings, use(open_redis(settings)))
+        self._say("both run in processes of their own; loading the providers' three SDKs")
         warm_up.finish(specs)
 
 

@@ -91,12 +91,12 @@ class Traffic:
 
     def _work(self) -> None:
         try:
-            while (models := self._next()) is not None:
-                question, preferred, *fallbacks = models
+            while (task := self._next()) is not None:
+                question, models = task
                 reply = self._router.send_one_shot(
                     question,
-                    preferred,
-                    fallback_models=[model for model in fallbacks if model],
+                    models[0] if models else None,
+                    fallback_models=models[1:],
                     expected_completion_tokens=EXPECTED_TOKENS,
                     max_output_tokens=MAX_OUTPUT_TOKENS,
                     timeout=_TIMEOUT_SECONDS,
@@ -106,15 +106,16 @@ class Traffic:
         except BaseException as error:  # noqa: BLE001 - raised again by `running`
             self._failure = error
 
-    def _next(self) -> tuple[str, str | None, *tuple[str | None, ...]] | None:
+    def _next(self) -> tuple[str, list[str]] | None:
+        """The next question, with the models in the order of preference; none allows every key."""
         with self._lock:
             if self._left == 0:
                 return None
             self._left -= 1
             question = self._random.choice(_QUESTIONS)
             if self._random.random() < _WITHOUT_PREFERENCE:
-                return question, None
-            return question, *self._random.sample(MODELS, len(MODELS))
+                return question, []
+            return question, self._random.sample(MODELS, len(MODELS))
 
     def _note(self, event: Event) -> None:
         if isinstance(event, CapacityWaited):
