@@ -86,8 +86,12 @@ def facts_of(
         failed=Counter(reply["error_type"] for reply in replies if not reply["success"]),
         retries=len(failed_tries),
         retried_for=Counter(attempt["outcome"] for attempt in failed_tries),
-        limited=sum(entry["refused_by"].get(name, 0) for entry in mine.values() for name in _LIMITS),
-        beyond=max(limit["overshoot"] for entry in mine.values() for limit in entry["limits"].values()),
+        limited=sum(
+            entry["refused_by"].get(name, 0) for entry in mine.values() for name in _LIMITS
+        ),
+        beyond=max(
+            limit["overshoot"] for entry in mine.values() for limit in entry["limits"].values()
+        ),
         accepted=sum(at < end for at in times),
         permitted=SATURATED_WINDOWS * sum(key.rpm or 0 for key in keys),
         direct=len(direct),
