@@ -11,7 +11,7 @@ from llm.providers.anthropic_errors import RULES, refusal_of
 from llm.providers.base import ProviderCall
 from llm.providers.headers import anthropic_quotas
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, count, failure, nonsense, objects
+from llm.providers.translate import Answer, Refusal, clean, count, failure, nonsense, objects
 from llm.providers.turns import system_of, turns_of
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
         texts = [block.get("text") for block in objects(blocks) if block.get("type") == "text"]
         model = body.get("model")
         return ProviderReply(
-            content="".join(text for text in texts if isinstance(text, str)),
+            content=clean("".join(text for text in texts if isinstance(text, str))),
             model=model if isinstance(model, str) and model else call.model,
             stop_reason=_STOP.get(str(body.get("stop_reason")), "other"),
             usage=_usage(body.get("usage")),

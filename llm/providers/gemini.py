@@ -11,7 +11,7 @@ from core.types import ProviderReply, StopReason, Usage
 from llm.providers.base import ProviderCall
 from llm.providers.gemini_errors import RULES, refusal_of
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, count, nonsense, objects
+from llm.providers.translate import Answer, Refusal, clean, count, nonsense, objects
 from llm.providers.turns import system_of, turns_of
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
     def _ask(self, client: genai.Client, call: ProviderCall) -> Answer:
         from google.genai import errors, types
 
+        from llm.providers.transport import LONGEST_SECONDS
+
         contents: Any = _contents(call)
-        server_timeout = max(LEAST_SERVER_TIMEOUT, math.ceil(call.timeout))
+        timeout = min(call.timeout, LONGEST_SECONDS)
+        server_timeout = max(LEAST_SERVER_TIMEOUT, math.ceil(timeout))
         config = types.GenerateContentConfig(
             system_instruction=system_of(call) or None,
             max_output_tokens=call.max_output_tokens,
@@ -80,7 +83,7 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             automatic_continuation=False,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
             http_options=types.HttpOptions(
-                timeout=max(1, math.ceil(call.timeout * 1000)),
+                timeout=max(1, math.ceil(timeout * 1000)),
                 headers={"X-Server-Timeout": str(server_timeout)},
             ),
         )
@@ -90,6 +93,9 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             )
         except errors.APIError as error:
             return Answer.of(error.response)
+        except (UnicodeDecodeError, RecursionError):
+            # The SDK trips over such an error's body before it tells the status.
+            return Answer(502, {}, "an error whose body cannot be read")
         raw = response.sdk_http_response
         return Answer(200, {}, (raw.body if raw is not None else None) or "")
 
@@ -108,7 +114,7 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
         finish = str(candidate.get("finishReason"))
         _check_finish(call, candidate, finish)
         parts = _parts(candidate.get("content"))
-        text = "".join(_texts(parts))
+        text = clean("".join(_texts(parts)))
         if not text and finish not in _STOP:
             raise nonsense(call, answer, f"no text (finishReason {finish})")
         asks_for_call = any("functionCall" in part for part in parts)

@@ -12,7 +12,7 @@ from llm.providers.base import ProviderCall
 from llm.providers.headers import openai_quotas
 from llm.providers.openai_errors import RULES, filtered, refusal_of
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, count, failure, nonsense, objects
+from llm.providers.translate import Answer, Refusal, clean, count, failure, nonsense, objects
 
 if TYPE_CHECKING:
     import httpx2
@@ -90,7 +90,7 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
             raise nonsense(call, answer, "no content")
         model = body.get("model")
         return ProviderReply(
-            content=_text(message.get("content")),
+            content=clean(_text(message.get("content"))),
             model=model if isinstance(model, str) and model else call.model,
             stop_reason=_STOP.get(str(choice.get("finish_reason")), "other"),
             usage=_usage(body.get("usage")),
@@ -99,12 +99,12 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
 
 
 def _messages(call: ProviderCall) -> list[dict[str, str]]:
-    messages = [
-        {"role": "user" if message.role == "tool" else message.role, "content": message.content}
-        for message in call.messages
-    ]
+    messages = []
     if call.system_prompt:
-        messages.insert(0, {"role": "system", "content": call.system_prompt})
+        messages.append({"role": "system", "content": clean(call.system_prompt)})
+    for message in call.messages:
+        role = "user" if message.role == "tool" else message.role
+        messages.append({"role": role, "content": clean(message.content)})
     return messages
 
 

@@ -28,11 +28,13 @@ def redact(text: str, secret: SecretStr) -> str:
     value = secret.get_secret_value()
     if value:
         text = text.replace(value, REDACTED)
+    text = text[: 4 * LONGEST_MESSAGE]
 
     def replace(found: re.Match[str]) -> str:
         return REDACTED if _tells(found.group(), value) else found.group()
 
-    line = " ".join(_TOKEN.sub(replace, text).split())
+    visible = "".join(each if each.isprintable() else " " for each in _TOKEN.sub(replace, text))
+    line = " ".join(visible.split())
     return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
 
 

@@ -162,13 +162,12 @@ def failure(
         return rule.error(
             text, provider=call.provider, reasons=reasons, status=refusal.status, code=code
         )
-    better = rule.wait(refusal, now or datetime.now(UTC)) if rule.wait is not None else None
+    # A spent budget does not come back with a 429's usual half minute.
+    wait = None if issubclass(rule.error, QuotaExhausted) else refusal.retry_after
+    if rule.wait is not None:
+        wait = rule.wait(refusal, now or datetime.now(UTC))
     return rule.error(
-        text,
-        provider=call.provider,
-        status=refusal.status,
-        code=code,
-        retry_after=refusal.retry_after if better is None else better,
+        text, provider=call.provider, status=refusal.status, code=code, retry_after=wait
     )
 
 
@@ -187,6 +186,16 @@ def codes_in(error: Mapping[str, Any], *names: str) -> tuple[str, ...]:
     values = (error.get(name) for name in names)
     found = (str(value) for value in values if isinstance(value, (str, int)) and value != "")
     return tuple(dict.fromkeys(found))
+
+
+def clean(text: str) -> str:
+    """The text without halves of surrogate pairs, which neither a socket nor Redis takes.
+
+    Example:
+        >>> clean(chr(0xD800) + "Hi.")
+        '?Hi.'
+    """
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def objects(value: object) -> list[dict[str, Any]]:

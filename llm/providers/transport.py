@@ -23,6 +23,7 @@ from llm.providers.base import ProviderCall
 from llm.providers.redact import redact
 
 CONNECT_SECONDS = 10.0
+LONGEST_SECONDS = 86_400.0
 
 _IDLE_SECONDS = 30.0
 _MOST_IDLE = 100
@@ -120,7 +121,8 @@ _BROKEN: tuple[tuple[type[BaseException], type[ProviderError], bool, str], ...] 
 
 
 def _left(timeout: float | None) -> float:
-    left = _clock.end - time.monotonic()
+    # Above some 292 years a socket answers a timeout with an OverflowError.
+    left = min(_clock.end - time.monotonic(), LONGEST_SECONDS)
     return left if timeout is None else min(timeout, left)
 
 
@@ -134,14 +136,14 @@ class _Stream(httpcore2.NetworkStream):
         left = _left(timeout)
         if left <= 0:
             raise httpcore2.ReadTimeout("timed out")
-        return self._inner.read(max_bytes, _finite(left))
+        return self._inner.read(max_bytes, left)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         for start in range(0, len(buffer), _WRITE_BYTES):
             left = _left(timeout)
             if left <= 0:
                 raise httpcore2.WriteTimeout("timed out")
-            self._inner.write(buffer[start : start + _WRITE_BYTES], _finite(left))
+            self._inner.write(buffer[start : start + _WRITE_BYTES], left)
 
     def start_tls(
         self,
@@ -186,10 +188,6 @@ def _connecting(timeout: float | None) -> float:
     if left <= 0:
         raise httpcore2.ConnectTimeout("timed out")
     return left
-
-
-def _finite(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) else None
 
 
 # A model may think for minutes without a byte; routers on the way forget silent connections.

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from itertools import dropwhile
 
 from core.errors import RequestRejected
-from core.types import Message
+from core.types import Message, Role
 from llm.providers.base import ProviderCall
+from llm.providers.translate import clean
 
 
 def system_of(call: ProviderCall) -> str:
     """The system prompt and any system messages, as one text; empty if there are none."""
     texts = [call.system_prompt or ""]
     texts += [message.content for message in call.messages if message.role == "system"]
-    return "\n\n".join(text for text in texts if text.strip())
+    return clean("\n\n".join(text for text in texts if text.strip()))
 
 
 def turns_of(call: ProviderCall) -> list[Message]:
@@ -40,4 +41,5 @@ def turns_of(call: ProviderCall) -> list[Message]:
 def _spoken(call: ProviderCall) -> Iterator[Message]:
     for message in call.messages:
         if message.role != "system" and message.content.strip():
-            yield Message("user", message.content) if message.role == "tool" else message
+            role: Role = "user" if message.role == "tool" else message.role
+            yield Message(role, clean(message.content))

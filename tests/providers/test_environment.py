@@ -107,7 +107,6 @@ for module in pkgutil.iter_modules(llm.providers.__path__):
 for name in registry.names():
     registry.get(name)
 print([name for name in ("openai", "anthropic", "google.genai") if name in sys.modules])
-import llm.providers.transport
 """
 
 

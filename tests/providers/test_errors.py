@@ -216,6 +216,14 @@ def test_they_mean_it_through_the_sdk_too(
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("dialect", [OPENAI, ANTHROPIC], ids=lambda each: each.name)
+def test_a_spent_budget_has_no_short_wait(dialect: Dialect) -> None:
+    said = openai(429, SPENT) if dialect is OPENAI else anthropic(402, "billing_error")
+    assert translated(dialect, said, retry_after="1").retry_after is None
+    busy = openai(503, None) if dialect is OPENAI else anthropic(529, "overloaded_error")
+    assert translated(dialect, busy, retry_after="1").retry_after == 1.0
+
+
 def test_the_message_keeps_the_facts() -> None:
     said = openai(429, "rate_limit_exceeded", "Slow\ndown.")
     error = translated(OPENAI, said, x_request_id="req_7", retry_after="20")
@@ -282,6 +290,34 @@ def test_anthropic_says_when_access_returns() -> None:
 def test_anthropics_tier_cap_lasts_until_the_month_ends(now: datetime, then: datetime) -> None:
     said = anthropic(429, "rate_limit_error", "", "enforced_spend_limit_reached")
     assert translated(ANTHROPIC, said, now).retry_after == (then - now).total_seconds()
+
+
+@pytest.mark.parametrize("status", [204, 301, 400, 429, 500])
+def test_no_body_can_break_the_translation(
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], status: int
+) -> None:
+    for body in _STRANGE:
+        server.default = Reply(body, status=status)
+        with pytest.raises(ProviderError) as failed:
+            adapter.send(call_of(dialect, server.url))
+        assert str(failed.value).isprintable()
+
+
+_STRANGE = [
+    b"",
+    b"\xff\xfe\x00",
+    b"\x80abc",
+    b"[" * 50_000,
+    b"null",
+    b"123",
+    b'"text"',
+    b"[1, 2]",
+    b'{"error": null}',
+    b'{"error": "text"}',
+    b'{"error": {"message": {"a": 1}, "code": {"b": 2}, "type": [1], "details": "x", "status": 5}}',
+    b'{"error": {"details": [{"violations": "x", "retryDelay": 5}, 7], "innererror": 7}}',
+    b'{"error": {"message": "a\\ud800b\\u0000c"}}',
+]
 
 
 def test_a_redirect_is_not_followed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from core.errors import (
     ProviderRateLimited,
     ProviderUnavailable,
 )
-from core.types import ProviderQuota, ProviderReply, Usage
+from core.types import Message, ProviderQuota, ProviderReply, Usage
 from llm.providers.sdk import SdkAdapter
 from tests.providers.dialects import ANTHROPIC, GEMINI, OPENAI, Dialect, adapter_of, call_of
 from tests.providers.scripted import Reply, ScriptedServer
@@ -248,6 +249,19 @@ def test_nonsense_is_the_providers_failure(server: ScriptedServer, body: bytes) 
             read(server, dialect, body)
         assert type(failed.value) is ProviderUnavailable
         assert len(str(failed.value)) < 400
+
+
+def test_half_a_surrogate_pair_becomes_a_question_mark(
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+) -> None:
+    body = json.dumps(dialect.success).replace("Hi.", "Hi. \\ud83d\\ude00 \\ud83d")
+    server.default = Reply(body.encode())
+    broken = Message("user", "broken " + chr(0xDC00))
+    reply = adapter.send(
+        call_of(dialect, server.url, messages=(broken,), system_prompt=broken.content)
+    )
+    assert reply.content == "Hi. \N{GRINNING FACE} ?"
+    assert server.asked[0].raw.count(b"broken ?") == 2
 
 
 def test_an_error_inside_a_success_is_one(server: ScriptedServer) -> None:

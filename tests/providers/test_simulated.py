@@ -169,7 +169,7 @@ def test_faults_of_the_network(
 ) -> None:
     simulation.add_fault(fault, protocol=dialect.name, times=1)  # type: ignore[arg-type]
     with pytest.raises(meaning) as failed:
-        adapter.send(call(dialect, simulation, timeout=0.5))
+        adapter.send(call(dialect, simulation, timeout=0.3))
     assert type(failed.value) is meaning
     assert failed.value.sent
     assert adapter.send(call(dialect, simulation)).stop_reason == "stop"
