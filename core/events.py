@@ -49,7 +49,8 @@ class RequestFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class CapacityWaited(Event):
-    """A request found every allowed key full. `waited` tells whether it waited or was refused."""
+    """A request found every allowed key full. It `waited` so many seconds and was served, or it was
+    refused, and has to wait so many (None: nobody knows)."""
 
     request_id: str
     waited: bool

@@ -92,6 +92,10 @@ class RedisConnection:
         """
         return self._calls.call_many(commands)
 
+    def pubsub(self) -> Any:
+        """A redis-py PubSub, on a connection of its own."""
+        return self.client.pubsub()  # type: ignore[no-untyped-call]
+
     def close(self) -> None:
         """Close the connections and leave the embedded server; a second time it does nothing."""
         self._calls.close()

@@ -21,32 +21,41 @@ from redis.exceptions import RedisError
 
 from core.errors import ConfigurationError, NoKeys, RequestTooLarge, StorageError
 from core.events import KeyCooledDown, emit
-from core.redis_calls import Calls
-from core.redis_connection import shared_redis
+from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
-from keys.policies import DayEnds, Need, weigh
+from keys.policies import DayEnds, Need, charge_unsent, weigh
 from keys.registry import KeyRegistry, parse_keys
 from keys.selection import (
     Candidate,
+    Places,
     Plan,
     Selection,
     candidates_for,
     first_of_each_model,
     pack,
+    subjects_of,
     without,
 )
 from keys.spec import KeySpec
+from keys.redis_clock import RedisClock
 from keys.status import KeyStatus, describe, read_statuses
+from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
 from lua.limiter_calls import (
     CLEAR,
     NEVER,
+    NO_PATIENCE,
     Charge,
     Geometry,
+    GroupKeys,
     Mark,
     NoRoom,
+    Patience,
     Refusal,
     Reserved,
+    Shard,
+    Turn,
+    Waits,
     Weights,
 )
 from lua.loader import ScriptCall, run_pipeline
@@ -58,27 +67,32 @@ MAX_CANDIDATES = 32
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A key, and what is reserved on it for one attempt."""
+    """A key, and what is reserved on it for one attempt.
+
+    Args:
+        ready_at: the monotonic time (s) at which Redis counts the request; it is to be sent now.
+        waited: seconds that it stood in the queue.
+    """
 
     id: str
     key: KeySpec
     need: Need
     weights: Weights
-    home: str
+    shard: Shard
+    ready_at: float
+    waited: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No key has room.
+    """No key has room, or none had any for as long as the request could wait.
 
     Args:
         retry_after: seconds until one has, at the latest; None if nobody knows.
-        by_settlement: only calls under way stand in the way, so that it may be sooner.
     """
 
     retry_after: float | None
     reason: str
-    by_settlement: bool = False
 
 
 class KeyManager:
@@ -95,7 +109,7 @@ class KeyManager:
 
     def __init__(
         self,
-        redis: Calls,
+        redis: RedisConnection,
         registry: KeyRegistry,
         *,
         window_seconds: float = 60.0,
@@ -105,14 +119,21 @@ class KeyManager:
     ) -> None:
         self._redis = redis
         self._registry = registry
-        self._names = Names(prefix)
+        self._places = Places(Names(prefix))
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
         self._day_ends = DayEnds(clock)
+        self._redis_clock = RedisClock()
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._plans: dict[tuple[object, ...], tuple[Plan, ...]] = {}
         self._plans_version = -1
         self._plans_lock = threading.Lock()
+        self._room = WaitingRoom(
+            redis.pubsub,
+            self._places.channel,
+            lambda shard, group: self._wake(shard, group),
+            patience=min(5.0, max(0.25, window_seconds / 12)),
+        )
 
     @property
     def registry(self) -> KeyRegistry:
@@ -139,6 +160,8 @@ class KeyManager:
         reservation_id: str,
         lease_seconds: float,
         avoid: Collection[str] = (),
+        max_wait: float = 0.0,
+        priority: int = 0,
     ) -> Reservation | Refused:
         """Choose a key and reserve the estimated use on it: one round trip for up to 32 keys.
 
@@ -148,6 +171,8 @@ class KeyManager:
             reservation_id: a new one for each attempt; the same one gets the same answer.
             lease_seconds: how long parallel slots and output are held if this process dies.
             avoid: names of keys, groups or providers (see `selection.subjects_of`) to leave out.
+            max_wait: seconds to wait in the queue when no key has room.
+            priority: higher is served first among those that wait.
 
         Raises:
             NoKeys: nothing that is configured fits the selection, or all of it is avoided.
@@ -155,49 +180,120 @@ class KeyManager:
             StorageError: Redis did not answer.
         """
         plans = self._plans_for(selection, avoid)
-        refusals = []
-        for plan in plans:
-            weights = [weigh(policy, need, self._day_ends(policy.day_zone)) for policy in plan.policies]
-            with _storage("reserve a key"):
-                answer = limiter_calls.reserve(
-                    self._redis,
-                    self._geometry,
-                    reservation_key=self._names.reservation(plan.home, reservation_id),
-                    reservation_id=reservation_id,
-                    health_keys=plan.health_keys,
-                    group_keys=plan.group_keys,
-                    weights=weights,
-                    candidates=plan.rows,
-                    tiers=plan.tiers,
-                    lease_ms=round(lease_seconds * 1000),
-                    rotation=next(self._turn),
+        refusals: list[NoRoom] = []
+        with _storage("reserve a key"):
+            for number, plan in enumerate(plans):
+                last = number == len(plans) - 1
+                attempt = _Attempt(
+                    plan, need, self._weights(plan, need), reservation_id, lease_seconds
                 )
-            if isinstance(answer, Reserved):
-                chosen = answer.candidate
-                return Reservation(
-                    reservation_id,
-                    plan.candidates[chosen].key,
-                    need,
-                    weights[plan.policy_rows[chosen]],
-                    plan.home,
-                )
-            refusals.append(answer)
+                patience = max_wait if last else 0.0
+                outcome = self._reserve_or_wait(attempt, patience, priority)
+                if not isinstance(outcome, NoRoom):
+                    return outcome
+                refusals.append(outcome)
         return _refused(refusals, need)
 
+    def _weights(self, plan: Plan, need: Need) -> list[Weights]:
+        return [weigh(policy, need, self._day_ends(policy.day_zone)) for policy in plan.policies]
+
+    def _reserve_now(self, attempt: _Attempt, patience: Patience) -> Reservation | NoRoom | Waits:
+        plan = attempt.plan
+        before = time.monotonic()
+        answer = limiter_calls.reserve(
+            self._redis,
+            self._geometry,
+            plan.shard,
+            reservation_key=self._places.reservation(plan.shard, attempt.id),
+            reservation_id=attempt.id,
+            groups=plan.groups,
+            weights=attempt.weights,
+            candidates=plan.rows,
+            tiers=plan.tiers,
+            lease_ms=round(attempt.lease_seconds * 1000),
+            rotation=next(self._turn),
+            patience=patience,
+        )
+        self._redis_clock.observe(before, answer.now_ms)
+        if isinstance(answer, Reserved):
+            ready_at = self._redis_clock.local(answer.now_ms)
+            return attempt.reservation(answer.candidate, ready_at)
+        return answer
+
+    def _reserve_or_wait(
+        self, attempt: _Attempt, max_wait: float, priority: int
+    ) -> Reservation | Refused | NoRoom:
+        if max_wait <= 0:
+            outcome = self._reserve_now(attempt, NO_PATIENCE)
+            assert not isinstance(outcome, Waits), "it was not asked to wait"
+            return outcome
+        plan = attempt.plan
+        fields = [subjects_of(candidate.key).group for candidate in plan.candidates]
+        ticket = Ticket(attempt.id, plan.shard, dict(zip(fields, plan.groups, strict=True)))
+        began = time.monotonic()
+        channel = self._room.enter(ticket)
+        try:
+            patience = Patience(round(max_wait * 1000), priority, channel)
+            outcome = self._reserve_now(attempt, patience)
+            if not isinstance(outcome, Waits):
+                return outcome
+            for candidate, at_ms in outcome.looks:
+                seconds = (at_ms - outcome.now_ms) / 1000
+                self._room.look_later(plan.shard, plan.groups[candidate], seconds)
+            turn = self._room.wait(ticket, max_wait)
+            if turn is None:
+                turn = limiter_calls.leave(self._redis, plan.shard, attempt.id)
+        except BaseException:
+            self._give_back(attempt)
+            raise
+        finally:
+            self._room.exit(ticket)
+        if turn is None:
+            return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
+        return self._take_turn(attempt, turn, began)
+
+    def _take_turn(self, attempt: _Attempt, turn: Turn, began: float) -> Reservation:
+        index = attempt.plan.index_of(turn.key_field)
+        try:
+            time.sleep(turn.delay_seconds)
+        except BaseException:
+            self._give_back(attempt)
+            raise
+        ready_at = self._redis_clock.local(turn.at_ms)
+        return attempt.reservation(index, ready_at, waited=time.monotonic() - began)
+
+    def _give_back(self, attempt: _Attempt) -> None:
+        """Whoever waited is interrupted: leave the queue, and give back what was reserved."""
+        turn = limiter_calls.leave(self._redis, attempt.plan.shard, attempt.id)
+        if turn is not None:
+            reservation = attempt.reservation(attempt.plan.index_of(turn.key_field), 0.0)
+            self.settle(reservation, charge_unsent())
+
+    def _wake(self, shard: Shard, group: GroupKeys) -> None:
+        limiter_calls.wake(self._redis, self._geometry, shard, group)
+
+    def close(self) -> None:
+        """End the threads of the waiting room."""
+        self._room.close()
+
     def settle_call(
-        self, reservation: Reservation, charge: Charge, marks: Sequence[Mark] = ()
+        self,
+        reservation: Reservation,
+        charge: Charge,
+        marks: Sequence[Mark] = (),
+        late: float = 0.0,
     ) -> ScriptCall:
-        """The settlement of a reservation, for a pipeline of one's own."""
+        """The settlement of a reservation, for a pipeline of one's own; see `settle`."""
         key = reservation.key
         return limiter_calls.settle_call(
             self._geometry,
-            reservation_key=self._names.reservation(reservation.home, reservation.id),
-            group_key=self._names.group(key.provider, key.group),
-            leases_key=self._names.leases(key.provider, key.group),
-            health_key=self._names.health(key.provider),
+            reservation.shard,
+            reservation_key=self._places.reservation(reservation.shard, reservation.id),
             reservation_id=reservation.id,
+            group=self._places.group(key),
             charge=charge,
             marks=marks,
+            late_ms=max(0, round(late * 1000)),
         )
 
     def settle(
@@ -206,11 +302,13 @@ class KeyManager:
         charge: Charge,
         marks: Sequence[Mark] = (),
         also: Sequence[ScriptCall] = (),
+        late: float = 0.0,
     ) -> list[Any]:
         """Settle with what was used and mark what must be passed over, in one round trip.
 
         Args:
             also: further scripts that go along, such as a conversation's append.
+            late: seconds from `reservation.ready_at` to the sending.
 
         Returns:
             The results of `also`; for one that failed, its exception.
@@ -219,7 +317,7 @@ class KeyManager:
             StorageError: Redis did not answer; the reservation ages out of its window.
         """
         with _storage("settle a reservation"):
-            call = self.settle_call(reservation, charge, marks)
+            call = self.settle_call(reservation, charge, marks, late)
             if not also:
                 call.run(self._redis)
                 return []
@@ -242,20 +340,20 @@ class KeyManager:
         if cooldown_seconds < 0:
             raise ConfigurationError(f"cooldown_seconds is {cooldown_seconds}; write 0 or more")
         key = self._known(key_id)
-        mark = Mark(f"k:{key_id}", "throttled", round(cooldown_seconds * 1000), _clean(reason))
+        mark = Mark(
+            subjects_of(key).key, "throttled", round(cooldown_seconds * 1000), _clean(reason)
+        )
         with _storage("mark a key"):
-            limiter_calls.mark(self._redis, self._names.health(key.provider), [mark])
+            limiter_calls.mark(self._redis, self._places.shard(key.provider), [mark])
         emit(KeyCooledDown(key.provider, key_id, "throttled", cooldown_seconds, reason))
 
     def mark_key_healthy(self, key_id: str) -> None:
         """End a key's cooldown, or take it back into rotation."""
         key = self._known(key_id)
+        subjects = subjects_of(key)
+        marks = [Mark(subject, "", CLEAR, "") for subject in (subjects.key, subjects.group)]
         with _storage("clear a key's mark"):
-            limiter_calls.mark(
-                self._redis,
-                self._names.health(key.provider),
-                [Mark(f"k:{key_id}", "", CLEAR, ""), Mark(f"g:{key.group}", "", CLEAR, "")],
-            )
+            limiter_calls.mark(self._redis, self._places.shard(key.provider), marks)
 
     def add_key(self, key: KeySpec | dict[str, Any]) -> KeySpec:
         """Add a key to this process at run time; `keys.json` is not changed.
@@ -321,7 +419,7 @@ class KeyManager:
 
     def _statuses(self, keys: Sequence[KeySpec]) -> list[KeyStatus]:
         with _storage("read the keys' status"):
-            return read_statuses(self._redis, self._names, self._geometry, keys)
+            return read_statuses(self._redis, self._places, self._geometry, keys)
 
     def _plans_for(self, selection: Selection, avoid: Collection[str]) -> tuple[Plan, ...]:
         keys = self._registry.keys()
@@ -340,11 +438,33 @@ class KeyManager:
         candidates = without(allowed, avoid)
         if not candidates:
             raise NoKeys(f"every key for {selection.describe()} was tried and failed")
-        plans = tuple(pack(part, self._names, self._geometry) for part in _parts(candidates))
+        plans = tuple(pack(part, self._places, self._geometry) for part in _parts(candidates))
         if not avoid:
             with self._plans_lock:
                 self._plans[selection.identity] = plans
         return plans
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One reservation to be made: on which keys, for what, under which id."""
+
+    plan: Plan
+    need: Need
+    weights: list[Weights]
+    id: str
+    lease_seconds: float
+
+    def reservation(self, candidate: int, ready_at: float, waited: float = 0.0) -> Reservation:
+        return Reservation(
+            self.id,
+            self.plan.candidates[candidate].key,
+            self.need,
+            self.weights[self.plan.policy_rows[candidate]],
+            self.plan.shard,
+            ready_at,
+            waited,
+        )
 
 
 @lru_cache(maxsize=1)
@@ -353,7 +473,7 @@ def get_key_manager() -> KeyManager:
     return build_key_manager(get_settings(), shared_redis())
 
 
-def build_key_manager(settings: Settings, redis: Calls) -> KeyManager:
+def build_key_manager(settings: Settings, redis: RedisConnection) -> KeyManager:
     """A KeyManager from settings and a connection to Redis.
 
     Raises:
@@ -396,15 +516,12 @@ def _refused(refusals: Sequence[NoRoom], need: Need) -> Refused:
     words = {
         Refusal.FULL: "full",
         Refusal.IN_FLIGHT: "busy",
+        Refusal.QUEUED: "with others waiting for them",
         Refusal.COOLING: "cooling down or out of rotation",
         Refusal.TOO_LARGE: "too small for this request",
     }
     reason = ", ".join(f"{counts[why]} {word}" for why, word in words.items() if why in counts)
-    return Refused(
-        min(waits) if waits else None,
-        f"no key has room now: {reason}",
-        by_settlement=Refusal.IN_FLIGHT in counts,
-    )
+    return Refused(min(waits) if waits else None, f"no key has room now: {reason}")
 
 
 def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from keys.policies import Policy, policy_of
 from keys.spec import KeySpec
-from lua.limiter_calls import Geometry
+from lua.limiter_calls import Geometry, GroupKeys, Shard
 from lua.names import Names
 
 
@@ -53,20 +54,20 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """Candidates in the order in which they are tried, packed for reserve.lua."""
+    """Candidates of one shard in the order in which they are tried, packed for reserve.lua."""
 
+    shard: Shard
     candidates: tuple[Candidate, ...]
+    groups: tuple[GroupKeys, ...]
     policies: tuple[Policy, ...]
     policy_rows: tuple[int, ...]
-    health_keys: tuple[str, ...]
-    group_keys: tuple[str, ...]
     rows: tuple[str, ...]
     tiers: str
 
-    @property
-    def home(self) -> str:
-        """The provider beside whose counters the reservation's record is kept."""
-        return self.candidates[0].key.provider
+    def index_of(self, key_field: str) -> int:
+        """Which candidate has this field, "k:<key id>"."""
+        key_id = key_field.removeprefix("k:")
+        return next(n for n, c in enumerate(self.candidates) if c.key.key_id == key_id)
 
 
 def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candidate, ...]:
@@ -98,18 +99,71 @@ def first_of_each_model(candidates: Sequence[Candidate]) -> tuple[Candidate, ...
 
 
 def without(candidates: Sequence[Candidate], avoided: Collection[str]) -> tuple[Candidate, ...]:
-    """Leave out health fields such as `k:<key id>`, `g:<provider>/<group>`, `p:<provider>`."""
+    """Leave out the keys of which any subject (see `subjects_of`) is avoided."""
     return tuple(c for c in candidates if not any(s in avoided for s in subjects_of(c.key)))
 
 
-def subjects_of(key: KeySpec) -> tuple[str, str, str]:
-    """The names under which a key, its group and its provider are avoided."""
-    return f"k:{key.key_id}", f"g:{key.provider}/{key.group}", f"p:{key.provider}"
+class Subjects(NamedTuple):
+    """The names under which a provider, a key and its group are marked or avoided."""
+
+    provider: str
+    key: str
+    group: str
 
 
-def pack(candidates: tuple[Candidate, ...], names: Names, geometry: Geometry) -> Plan:
-    """Make a plan: what of it does not depend on the request is computed here, once."""
-    providers = list(dict.fromkeys(c.key.provider for c in candidates))
+def subjects_of(key: KeySpec) -> Subjects:
+    """A key's subjects.
+
+    Example:
+        >>> subjects_of(KeySpec(key_id="a", model_name="m", provider="openai")).group
+        'g:openai/a'
+    """
+    return Subjects(f"p:{key.provider}", f"k:{key.key_id}", f"g:{key.provider}/{key.group}")
+
+
+class Places:
+    """Where each key's counters lie in Redis.
+
+    Args:
+        clustered: each provider's limits on a shard of their own, else all on one.
+    """
+
+    def __init__(self, names: Names, *, clustered: bool = False) -> None:
+        self._names = names
+        self._clustered = clustered
+
+    def shard(self, provider: str) -> Shard:
+        """What the groups of a provider's shard share."""
+        tag = self._names.shard(provider, clustered=self._clustered)
+        return Shard(
+            tag=tag,
+            health=self._names.health(tag),
+            waiters=self._names.waiters(tag),
+            deadlines=self._names.deadlines(tag),
+            hears_all=not self._clustered,
+        )
+
+    def group(self, key: KeySpec) -> GroupKeys:
+        """The keys of a key's quota group."""
+        place = (self.shard(key.provider).tag, key.provider, key.group)
+        names = self._names
+        return GroupKeys(names.group(*place), names.leases(*place), names.queue(*place))
+
+    def reservation(self, shard: Shard, reservation_id: str) -> str:
+        """The record of a reservation."""
+        return self._names.reservation(shard.tag, reservation_id)
+
+    def channel(self, shard: Shard, process_id: str) -> str:
+        """Where the waiters of a process are told of their turns."""
+        return self._names.channel(shard.tag, process_id)
+
+
+def pack(candidates: tuple[Candidate, ...], places: Places, geometry: Geometry) -> Plan:
+    """Make a plan: what of it does not depend on the request is computed here, once.
+
+    Args:
+        candidates: of one shard, the best tier first.
+    """
     policies: list[Policy] = []
     rows, policy_rows = [], []
     for candidate in candidates:
@@ -120,28 +174,19 @@ def pack(candidates: tuple[Candidate, ...], names: Names, geometry: Geometry) ->
         policy_rows.append(policies.index(policy))
         limits = (key.rpm, key.tpm, key.itpm, key.otpm, key.rpd, key.tpd, key.max_parallel)
         row = (
-            providers.index(key.provider) + 1,
             policy_rows[-1] + 1,
-            f"k:{key.key_id}",
-            f"g:{key.group}",
+            *subjects_of(key),
             *(limit or 0 for limit in limits),
             *_burst(key, geometry),
         )
         rows.append("|".join(str(part) for part in row))
     sizes = Counter(candidate.tier for candidate in candidates)
     return Plan(
+        shard=places.shard(candidates[0].key.provider),
         candidates=candidates,
+        groups=tuple(places.group(candidate.key) for candidate in candidates),
         policies=tuple(policies),
         policy_rows=tuple(policy_rows),
-        health_keys=tuple(names.health(provider) for provider in providers),
-        group_keys=tuple(
-            name
-            for c in candidates
-            for name in (
-                names.group(c.key.provider, c.key.group),
-                names.leases(c.key.provider, c.key.group),
-            )
-        ),
         rows=tuple(rows),
         tiers=",".join(str(sizes[tier]) for tier in sorted(sizes)),
     )

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from core.redis_calls import Calls
+from keys.selection import Places, subjects_of
 from keys.spec import KeySpec
 from lua import limiter_calls
 from lua.limiter_calls import UNTIL_SOMEBODY_ACTS, Geometry, GroupUse
-from lua.names import Names
 
 
 class LimitUse(TypedDict):
@@ -42,29 +42,25 @@ class KeyStatus(TypedDict):
 
 
 def read_statuses(
-    redis: Calls, names: Names, geometry: Geometry, keys: Sequence[KeySpec]
+    redis: Calls, places: Places, geometry: Geometry, keys: Sequence[KeySpec]
 ) -> list[KeyStatus]:
-    """Read every key's counters, one round trip a provider.
+    """Read every key's counters, one round trip a shard.
 
     Raises:
         redis.exceptions.RedisError: whatever Redis reports.
     """
     found: dict[str, KeyStatus] = {}
-    for provider in dict.fromkeys(key.provider for key in keys):
-        own = [key for key in keys if key.provider == provider]
-        now_ms, whole, uses = limiter_calls.status(
+    for shard in dict.fromkeys(places.shard(key.provider) for key in keys):
+        own = [key for key in keys if places.shard(key.provider) == shard]
+        now_ms, uses = limiter_calls.status(
             redis,
             geometry,
-            health_key=names.health(provider),
-            group_keys=[
-                name
-                for key in own
-                for name in (names.group(provider, key.group), names.leases(provider, key.group))
-            ],
-            fields=[(f"k:{key.key_id}", f"g:{key.group}") for key in own],
+            shard,
+            groups=[places.group(key) for key in own],
+            fields=["|".join(subjects_of(key)) for key in own],
         )
         for key, use in zip(own, uses, strict=True):
-            found[key.key_id] = _status(key, use, whole, now_ms)
+            found[key.key_id] = _status(key, use, now_ms)
     return [found[key.key_id] for key in keys]
 
 
@@ -87,10 +83,8 @@ def describe(statuses: Sequence[KeyStatus], problem: str | None) -> dict[str, An
     }
 
 
-def _status(key: KeySpec, use: GroupUse, whole: tuple[int, str, str], now_ms: int) -> KeyStatus:
+def _status(key: KeySpec, use: GroupUse, now_ms: int) -> KeyStatus:
     until, state, reason = use.blocked_until_ms, use.state, use.reason
-    if until == 0 and whole[0] != 0:
-        until, state, reason = whole
     if not key.active:
         state, reason = "disabled", "active is false in keys.json"
     return KeyStatus(

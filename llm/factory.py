@@ -68,6 +68,6 @@ def build_router(
             driver=driver,
             rules=rules,
             tokens=TokenCounter(load_tiktoken),
-            on_close=(connection.close, unfollow_metrics, unfollow_logs),
+            on_close=(connection.close, keys.close, unfollow_metrics, unfollow_logs),
         )
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -41,12 +40,13 @@ class Geometry:
 
 
 class Refusal(IntEnum):
-    """Why a candidate was passed over; the numbers are those of reserve.lua."""
+    """Why a candidate was passed over; the numbers are those of candidates.lua."""
 
     COOLING = 1
     TOO_LARGE = 2
     FULL = 3
     IN_FLIGHT = 4
+    QUEUED = 5
 
 
 NEVER = -2
@@ -88,6 +88,51 @@ class NoRoom:
 
 
 @dataclass(frozen=True, slots=True)
+class Waits:
+    """The request stands in the queue. `looks` are the candidates (from 0) for which nobody else
+    will call `wake`, each with the Redis ms at which to do it."""
+
+    now_ms: int
+    looks: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupKeys:
+    """The Redis keys of one quota group."""
+
+    ring: str
+    leases: str
+    queue: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The Redis keys that the groups of one shard share.
+
+    Args:
+        hears_all: whether PUBLISH tells the number of all listeners; not so on a cluster.
+    """
+
+    tag: str
+    health: str
+    waiters: str
+    deadlines: str
+    hears_all: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a request may wait: how long (ms), with what priority, and where it is told its turn."""
+
+    max_wait_ms: int
+    priority: int
+    channel: str
+
+
+NO_PATIENCE = Patience(0, 0, "")
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """What one request would add under one provider's policy, in tokens; `day_end_ms` is when the
     provider's day ends (Unix ms)."""
@@ -110,7 +155,7 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Pass over `field` ("k:<key id>", "g:<group>" or "p") for so many ms, for a reason."""
+    """Pass over `field` ("k:<key id>", "g:<provider>/<group>", "p:<provider>") for so many ms, for a reason."""
 
     field: str
     state: str
@@ -125,37 +170,47 @@ class Mark:
 def reserve(
     redis: Calls,
     geometry: Geometry,
+    shard: Shard,
     *,
     reservation_key: str,
     reservation_id: str,
-    health_keys: Sequence[str],
-    group_keys: Sequence[str],
+    groups: Sequence[GroupKeys],
     weights: Sequence[Weights],
     candidates: Sequence[str],
     tiers: str,
     lease_ms: int,
     rotation: int,
+    patience: Patience = NO_PATIENCE,
     now_ms: int | None = None,
-) -> Reserved | NoRoom:
-    """Choose among candidates and reserve, in one round trip.
+) -> Reserved | NoRoom | Waits:
+    """Choose among candidates and reserve, or join the queue, in one round trip.
 
     Args:
-        group_keys: for each candidate its group's ring and leases, in the candidates' order.
-        candidates: the rows that reserve.lua describes, the best tier first.
+        groups: each candidate's, in the candidates' order.
+        candidates: "<weights 1..W>|<row>", as candidates.lua describes them, the best tier first.
         tiers: how many candidates each tier has, "3,2".
         lease_ms: how long what does not age is held for a client that died.
     """
     answer = load("reserve").run(
         redis,
-        [reservation_key, *health_keys, *group_keys],
+        [
+            reservation_key,
+            shard.health,
+            shard.waiters,
+            shard.deadlines,
+            *(key for g in groups for key in (g.ring, g.leases, g.queue)),
+        ],
         [
             "" if now_ms is None else now_ms,
             *geometry.args,
-            lease_ms + 2 * geometry.window_ms,
+            _record_ms(geometry, lease_ms),
             lease_ms,
             rotation,
             reservation_id,
-            len(health_keys),
+            patience.max_wait_ms,
+            patience.priority,
+            patience.channel,
+            int(shard.hears_all),
             len(weights),
             tiers,
             *(f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights),
@@ -164,28 +219,42 @@ def reserve(
     )
     if answer[0] == 1:
         return Reserved(answer[1], answer[2] - 1, answer[3], _passed_over(answer[4:]))
+    if answer[0] == 2:
+        pairs = zip(answer[2::2], answer[3::2], strict=True)
+        return Waits(answer[1], tuple((candidate - 1, at) for candidate, at in pairs))
     return NoRoom(answer[1], answer[2], _passed_over(answer[3:]))
 
 
 def settle_call(
     geometry: Geometry,
+    shard: Shard,
     *,
     reservation_key: str,
-    group_key: str,
-    leases_key: str,
-    health_key: str,
     reservation_id: str,
+    group: GroupKeys,
     charge: Charge,
     marks: Sequence[Mark] = (),
+    late_ms: int = 0,
     now_ms: int | None = None,
 ) -> ScriptCall:
     """The settlement of a reservation, to be run alone or in a pipeline.
+
+    Args:
+        late_ms: from the reservation to the sending.
 
     It returns [1, now] when it settled and [0, now] when that was done before.
     """
     return ScriptCall(
         load("settle"),
-        (reservation_key, group_key, leases_key, health_key),
+        (
+            reservation_key,
+            shard.health,
+            shard.waiters,
+            shard.deadlines,
+            group.ring,
+            group.leases,
+            group.queue,
+        ),
         (
             "" if now_ms is None else now_ms,
             *geometry.args,
@@ -195,22 +264,74 @@ def settle_call(
             charge.tokens,
             charge.input,
             charge.output,
+            int(shard.hears_all),
+            late_ms,
             *(arg for mark in marks for arg in mark.args),
         ),
     )
 
 
+def wake(
+    redis: Calls,
+    geometry: Geometry,
+    shard: Shard,
+    group: GroupKeys,
+    *,
+    now_ms: int | None = None,
+) -> int:
+    """Serve those who wait for a group, as far as there is room. Returns the time of Redis."""
+    answer = load("wake").run(
+        redis,
+        [shard.health, shard.waiters, shard.deadlines, group.ring, group.leases, group.queue],
+        [
+            "" if now_ms is None else now_ms,
+            *geometry.args,
+            _record_ms(geometry, geometry.window_ms),
+            int(shard.hears_all),
+        ],
+    )
+    return int(answer[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A waiting request is reserved on the key of this field ("k:<key id>") from `at_ms` on."""
+
+    key_field: str
+    at_ms: int
+    now_ms: int
+
+    @property
+    def delay_seconds(self) -> float:
+        """Seconds from when this was told until the request may be sent."""
+        return max(0, self.at_ms - self.now_ms) / 1000
+
+
+def leave(
+    redis: Calls, shard: Shard, reservation_id: str, *, now_ms: int | None = None
+) -> Turn | None:
+    """Wait no longer. Returns the turn if it came meanwhile: then it is reserved."""
+    answer = load("leave").run(
+        redis, [shard.waiters, shard.deadlines], ["" if now_ms is None else now_ms, reservation_id]
+    )
+    return Turn(answer[1], answer[2], answer[0]) if len(answer) > 1 else None
+
+
 def mark(
-    redis: Calls, health_key: str, marks: Sequence[Mark], *, now_ms: int | None = None
-) -> tuple[int, list[int]]:
+    redis: Calls, shard: Shard, marks: Sequence[Mark], *, now_ms: int | None = None
+) -> list[int]:
     """Pass keys over, or clear that (milliseconds CLEAR).
 
     Returns:
-        The time of Redis, and for each mark until when it holds (ms; -1 open, 0 cleared).
+        For each mark until when it holds (Redis ms; -1 open, 0 cleared).
     """
     args = ["" if now_ms is None else now_ms, *(arg for m in marks for arg in m.args)]
-    answer = load("mark").run(redis, [health_key], args)
-    return answer[0], answer[1:]
+    answer = load("mark").run(redis, [shard.health], args)
+    return [int(until) for until in answer[1:]]
+
+
+def _record_ms(geometry: Geometry, lease_ms: int) -> int:
+    return lease_ms + 2 * geometry.window_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,27 +354,30 @@ class GroupUse:
 def status(
     redis: Calls,
     geometry: Geometry,
+    shard: Shard,
     *,
-    health_key: str,
-    group_keys: Sequence[str],
-    fields: Sequence[tuple[str, str]],
+    groups: Sequence[GroupKeys],
+    fields: Sequence[str],
     now_ms: int | None = None,
-) -> tuple[int, tuple[int, str, str], list[GroupUse]]:
-    """What every key of one provider has used; changes nothing.
+) -> tuple[int, list[GroupUse]]:
+    """What keys have used; changes nothing.
+
+    Args:
+        fields: for each key "p:<provider>|k:<key id>|g:<provider>/<group>".
 
     Returns:
-        The time of Redis (ms), the provider's own mark, and a GroupUse for each key.
+        The time of Redis (ms), and a GroupUse for each key.
     """
     answer = load("status").run(
         redis,
-        [health_key, *group_keys],
-        ["" if now_ms is None else now_ms, *geometry.args, json.dumps(fields)],
+        [shard.health, *(key for g in groups for key in (g.ring, g.leases))],
+        ["" if now_ms is None else now_ms, *geometry.args, *fields],
     )
     uses = []
-    for at in range(2, len(answer), 9):
+    for at in range(1, len(answer), 9):
         r, t, i, o, held, in_flight, r_today, t_today, text = answer[at : at + 9]
         uses.append(GroupUse(r, t, i, o, held, in_flight, r_today, t_today, *_mark(text)))
-    return answer[0], _mark(answer[1]), uses
+    return answer[0], uses
 
 
 def _mark(text: str) -> tuple[int, str, str]:

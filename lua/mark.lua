@@ -1,7 +1,7 @@
 --[[
 Pass over a key, a quota group or a whole provider for a time, or clear such a mark.
 
-KEYS  1  the provider's health
+KEYS  1  health
 ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       then 4 a mark: health field, state, milliseconds (-1: until somebody acts; -2: clear), reason
 

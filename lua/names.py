@@ -1,7 +1,8 @@
 """Every name of a Redis key, in one place.
 
 What one script touches shares a hash tag in braces, so that on Redis Cluster it lies on one node:
-a provider's limits on one, a conversation on another.
+a provider's limits on one, a conversation on another. On a single server all limits share a tag, so
+that one call can choose among the keys of several providers.
 """
 
 from __future__ import annotations
@@ -14,27 +15,47 @@ class Names:
     """Builds key names under a prefix.
 
     Example:
-        >>> Names("llm").group("openai", "team-a")
-        'llm:{openai}:group:team-a'
+        >>> Names("llm").group("pool", "openai", "team-a")
+        'llm:{pool}:group:openai/team-a'
     """
 
     prefix: str = "llm"
 
-    def group(self, provider: str, group: str) -> str:
+    def shard(self, provider: str, *, clustered: bool) -> str:
+        """The hash tag of a provider's limits: one for all, or on a cluster one each."""
+        return provider if clustered else "pool"
+
+    def group(self, shard: str, provider: str, group: str) -> str:
         """Hash: the ring of sub-buckets and running sums of one quota group."""
-        return f"{self.prefix}:{{{provider}}}:group:{group}"
+        return f"{self.prefix}:{{{shard}}}:group:{provider}/{group}"
 
-    def leases(self, provider: str, group: str) -> str:
+    def leases(self, shard: str, provider: str, group: str) -> str:
         """Sorted set: reservations under way in a group, by the time their lease ends (ms)."""
-        return f"{self.prefix}:{{{provider}}}:leases:{group}"
+        return f"{self.prefix}:{{{shard}}}:leases:{provider}/{group}"
 
-    def health(self, provider: str) -> str:
-        """Hash: why and until when keys, groups or the provider are passed over."""
-        return f"{self.prefix}:{{{provider}}}:health"
+    def queue(self, shard: str, provider: str, group: str) -> str:
+        """Sorted set: requests that wait for room in a group, by priority, then arrival."""
+        return f"{self.prefix}:{{{shard}}}:queue:{provider}/{group}"
 
-    def reservation(self, provider: str, reservation_id: str) -> str:
+    def health(self, shard: str) -> str:
+        """Hash: why and until when keys, groups or providers are passed over."""
+        return f"{self.prefix}:{{{shard}}}:health"
+
+    def waiters(self, shard: str) -> str:
+        """Hash: requests that wait, or were served while they did."""
+        return f"{self.prefix}:{{{shard}}}:waiters"
+
+    def deadlines(self, shard: str) -> str:
+        """Sorted set: when (ms) what `waiters` holds can be forgotten."""
+        return f"{self.prefix}:{{{shard}}}:deadlines"
+
+    def reservation(self, shard: str, reservation_id: str) -> str:
         """String: what one reservation holds, or that it is settled."""
-        return f"{self.prefix}:{{{provider}}}:reservation:{reservation_id}"
+        return f"{self.prefix}:{{{shard}}}:reservation:{reservation_id}"
+
+    def channel(self, shard: str, process_id: str) -> str:
+        """Channel: on which the waiters of one process are told of their turn."""
+        return f"{self.prefix}:{{{shard}}}:turns:{process_id}"
 
     def conversation(self, conv_id: str) -> str:
         """Hash: a conversation's metadata.

@@ -2,9 +2,12 @@
 Settle a reservation with what was really used, and say what its end means for the key.
 
 KEYS  1  the reservation
-      2  its quota group's ring
-      3  the group's leases
-      4  the provider's health
+      2  health
+      3  waiters
+      4  deadlines
+      5  its quota group's ring
+      6  the group's leases
+      7  the group's queue
 ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       2  window in ms
       3  slots a window
@@ -15,16 +18,23 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       8  tokens to be charged in all
       9  input tokens to be charged in all
       10 output tokens to be charged in all
+      11 1 if the number of a channel's listeners can be trusted (not on a cluster)
+      12 ms from the reservation to the sending
       then 4 a mark: health field, state, milliseconds (-1: until somebody acts), reason
 
-Less than was reserved is given back to the slot that was charged, while that slot counts; more
-is charged now. Output tokens that were held are let go and what was produced is charged now.
+A request that was sent later than its slot and the next is moved to the slot in which it was sent,
+for that is when the provider counts it. Less than was reserved is given back to the slot that was
+charged, while that slot counts; more is charged now. Output tokens that were held are let go and what was produced is charged now. What
+becomes free goes to those who wait for it, in their order.
 
 Returns {1, now} settled, {0, now} it was settled before: nothing was changed
 ]]
 --- @include "clock"
 --- @include "ring"
 --- @include "health"
+--- @include "leases"
+--- @include "candidates"
+--- @include "queue"
 
 local now = read_clock(ARGV[1])
 local record = redis.call('GET', KEYS[1])
@@ -32,13 +42,32 @@ if record and string.sub(record, 1, 1) == 'S' then
   return {0, now}
 end
 
+if not record then
+  -- Served while it waited: its turn is its record.
+  local turn = redis.call('HGET', KEYS[3], ARGV[6])
+  local slot, t, i, o = string.match(turn or '', '^G#[^#]*#(%d+)#(%d+)#(%d+)#(%d+)#')
+  if slot then
+    record = string.format('R:0:%d:%d:%d:%d', slot, t, i, o)
+    queue_forget({waiters = KEYS[3], deadlines = KEYS[4]}, ARGV[6])
+  end
+end
+
 local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
-local ring, changes = ring_read(KEYS[2], geometry, now), {}
+local ring, changes = ring_read(KEYS[5], geometry, now), {}
 -- Without its record (Redis lost it) nothing is known to be charged: charge all of the use now.
 local slot, requests, t, i, held = ring.head, 0, 0, 0, 0
 if record then
   local s, rt, ri, ro = string.match(record, '^R:%d+:(%d+):(%d+):(%d+):(%d+)$')
   slot, requests, t, i, held = tonumber(s), 1, tonumber(rt), tonumber(ri), tonumber(ro)
+end
+
+local late = math.ceil(tonumber(ARGV[12]) * geometry.slots / geometry.window)
+local current = math.floor(now * geometry.slots / geometry.window)
+if late > 1 and requests > 0 and ring_counts(ring, slot) then
+  local sent = math.min(slot + late, math.max(slot, math.min(current, ring.head)))
+  ring_add(ring, changes, slot, -requests, -t, -i, 0)
+  ring_add(ring, changes, sent, requests, t, i, 0)
+  slot = sent
 end
 
 local function split(delta)
@@ -53,10 +82,13 @@ if (back_r < 0 or back_t < 0 or back_i < 0) and ring_counts(ring, slot) then
   ring_add(ring, changes, slot, back_r, back_t, back_i, 0)
 end
 if more_r > 0 or more_t > 0 or more_i > 0 or output > 0 then
-  ring_add(ring, changes, ring.head, more_r, more_t, more_i, output)
+  if not ring_counts(ring, current) then
+    current = ring.head
+  end
+  ring_add(ring, changes, current, more_r, more_t, more_i, output)
 end
-if held > 0 or redis.call('EXISTS', KEYS[3]) == 1 then
-  if redis.call('ZREM', KEYS[3], ARGV[6] .. ':' .. held) == 1 then
+if held > 0 or redis.call('EXISTS', KEYS[6]) == 1 then
+  if redis.call('ZREM', KEYS[6], ARGV[6] .. ':' .. held) == 1 then
     ring.held = math.max(0, ring.held - held)
   end
 end
@@ -67,7 +99,14 @@ end
 ring_write(ring, changes, now)
 redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:0', 2), 'PX', ARGV[5])
 
-for n = 11, #ARGV, 4 do
-  health_mark(KEYS[4], ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], now)
+for n = 13, #ARGV, 4 do
+  health_mark(KEYS[2], ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], now)
+end
+if ring.queued == 1 then
+  local pool = {
+    health = KEYS[2], waiters = KEYS[3], deadlines = KEYS[4],
+    life = 2 * tonumber(ARGV[5]), heard = ARGV[11] == '1',
+  }
+  queue_drain(pool, KEYS[7], KEYS[5], KEYS[6], geometry, now)
 end
 return {1, now}

@@ -1,17 +1,17 @@
 --[[
-Tell what every key of one provider has used. Changes nothing.
+Tell what keys have used. Changes nothing.
 
-KEYS  1  the provider's health
+KEYS  1  health
       then 2 a key: its quota group's ring, its leases
 ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       2  window in ms
       3  slots a window
       4  slots counted
-      5  keys as JSON: rows of ["k:<key id>", "g:<group>"]
+      then for each key "p:<provider>|k:<key id>|g:<provider>/<group>"
 
-Returns {now, provider's mark or '', then for each key nine values: requests, tokens, input tokens,
-         output tokens, output tokens held, calls under way, requests today, tokens today,
-         mark or ''}; a mark is "until_ms|state|reason"
+Returns {now, then for each key nine values: requests, tokens, input tokens, output tokens, output
+         tokens held, calls under way, requests today, tokens today, mark or ''}; a mark is that of
+         the key, else of its group, else of its provider: "until_ms|state|reason"
 ]]
 --- @include "clock"
 --- @include "ring"
@@ -29,14 +29,18 @@ local function mark_of(field)
   return ''
 end
 
-local answer = {now, mark_of('p')}
-for n, row in ipairs(cjson.decode(ARGV[5])) do
+local answer = {now}
+for n = 1, #ARGV - 4 do
   local ring = ring_read(KEYS[2 * n], geometry, now)
   local in_flight, lost = leases_read(KEYS[2 * n + 1], now)
   local today = ring.day_end > now
-  local mark = mark_of(row[1])
+  local provider, key, group = string.match(ARGV[n + 4], '^([^|]*)|([^|]*)|([^|]*)$')
+  local mark = mark_of(key)
   if mark == '' then
-    mark = mark_of(row[2])
+    mark = mark_of(group)
+  end
+  if mark == '' then
+    mark = mark_of(provider)
   end
   for _, value in ipairs({
     ring.r, ring.t, ring.i, ring.o, math.max(0, ring.held - lost), in_flight,

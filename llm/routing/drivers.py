@@ -56,6 +56,8 @@ def perform(effect: Effect, parts: Parts) -> Any:
                 reservation_id=effect.reservation_id,
                 lease_seconds=effect.lease_seconds,
                 avoid=effect.avoid,
+                max_wait=effect.max_wait,
+                priority=effect.priority,
             )
         case Send():
             return _send(effect, parts)
@@ -98,12 +100,12 @@ def _where(error: Exception) -> str:
 
 def _settle(effect: Settle, parts: Parts) -> RouterError | None:
     if effect.turn is None:
-        parts.keys.settle(effect.reservation, effect.charge, effect.marks)
+        parts.keys.settle(effect.reservation, effect.charge, effect.marks, late=effect.late)
         return None
     store = parts.conversations
     also = [store.append_command(effect.turn), store.index_command(effect.turn)]
     appended, _listed = parts.keys.settle(
-        effect.reservation, effect.charge, effect.marks, also=also
+        effect.reservation, effect.charge, effect.marks, also=also, late=effect.late
     )
     try:
         store.read_append(effect.turn, appended)

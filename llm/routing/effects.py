@@ -22,13 +22,18 @@ class LoadConversation:
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
-    """Choose a key and reserve on it. Gives a Reservation or a Refused."""
+    """Choose a key and reserve on it, waiting for room for at most `max_wait` seconds.
+
+    Gives a Reservation or a Refused.
+    """
 
     need: Need
     selection: Selection
     reservation_id: str
     lease_seconds: float
     avoid: frozenset[str] = frozenset()
+    max_wait: float = 0.0
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class Send:
 class Settle:
     """Settle a reservation, mark what failed, and append a turn, in one round trip.
 
+    `late` is the seconds from the reservation to the sending.
+
     Gives the error that kept the turn from being appended, or None.
     """
 
@@ -54,6 +61,7 @@ class Settle:
     charge: Charge
     marks: tuple[Mark, ...] = ()
     turn: Turn | None = None
+    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ from keys.policies import (
     policy_of,
 )
 from keys.selection import Selection, subjects_of
+from keys.spec import KeySpec
 from llm.routing.backoff import pause
 from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
 from llm.routing.prompts import Prompt, build_prompt, need_of, widest
@@ -56,9 +57,6 @@ Flow = Generator[Effect, Any, Reply]
 
 LEASE_MARGIN_SECONDS = 30.0
 """How much longer than its deadline a request may hold what does not age, if its client dies."""
-
-SETTLEMENT_POLL_SECONDS = 0.25
-"""When only calls under way stand in the way, how long to wait before asking again."""
 
 PROVIDER_FAILURES = 2
 """After so many keys of one provider failed on one request, others are tried first."""
@@ -134,6 +132,7 @@ def _attempts(
         reservation = yield from _reserve(request, selection, prompt, progress, clock)
         key = reservation.key
         began = clock()
+        late = began - reservation.ready_at
         try:
             fitted = prompt
             if conversation is not None and key.model_name != fitted_for:
@@ -146,13 +145,14 @@ def _attempts(
         except PromptTooLong as error:
             # This model's window is smaller than that of the one the history was cut for.
             yield from _settle(request, reservation, charge_unsent())
-            progress.refused.add(subjects_of(key)[0])
+            progress.refused.add(subjects_of(key).key)
             progress.last_error = error
         except RouterError as error:
             verdict = verdict_on(error)
             _note_failure(request, progress, reservation, error, verdict, clock() - began)
+            marks = _marks(verdict, key, error)
             yield from _settle(
-                request, reservation, _charge(verdict, reservation), _marks(verdict, key, error)
+                request, reservation, _charge(verdict, reservation), marks, late=late
             )
             if not verdict.retry or len(progress.attempts) > rules.max_retries:
                 raise
@@ -166,7 +166,7 @@ def _attempts(
             raise
         except BaseException:
             # Interrupted or cancelled on the way: what the provider counted is not known.
-            yield from _settle(request, reservation, charge_unknown(reservation.weights))
+            yield from _settle(request, reservation, charge_unknown(reservation.weights), late=late)
             raise
         else:
             seconds = clock() - began
@@ -175,7 +175,7 @@ def _attempts(
             policy = policy_of(key.provider, key.base_url)
             charge = charge_answered(policy, reservation.need, reservation.weights, reply.usage)
             turn = _turn(request, reply, counts, user_id, tokens)
-            yield from _settle(request, reservation, charge, turn=turn)
+            yield from _settle(request, reservation, charge, turn=turn, late=late)
             total = clock() - progress.started
             return answered(request, key, reply, counts, progress.attempts, total)
 
@@ -199,6 +199,8 @@ def _reserve(
                 reservation_id=f"{request.request_id}.{len(progress.attempts)}.{asked}",
                 lease_seconds=left + LEASE_MARGIN_SECONDS,
                 avoid=frozenset(progress.refused | progress.flaky),
+                max_wait=max(0.0, min(request.max_wait - progress.waited, left)),
+                priority=request.priority,
             )
         except NoKeys:
             if progress.flaky:
@@ -209,17 +211,12 @@ def _reserve(
                 raise progress.last_error from None
             raise
         if isinstance(outcome, Reservation):
+            if outcome.waited > 0:
+                progress.waited += outcome.waited
+                emit(CapacityWaited(request.request_id, True, outcome.waited))
             return outcome
-        refused: Refused = outcome
-        wait = refused.retry_after
-        if wait is not None and refused.by_settlement:
-            wait = min(wait, SETTLEMENT_POLL_SECONDS)
-        patient = wait is not None and progress.waited + wait <= request.max_wait and wait < left
-        emit(CapacityWaited(request.request_id, patient, wait))
-        if wait is None or not patient:
-            raise NoCapacity(_no_capacity(request, refused), retry_after=refused.retry_after)
-        progress.waited += wait
-        yield Sleep(wait)
+        emit(CapacityWaited(request.request_id, False, outcome.retry_after))
+        raise NoCapacity(_no_capacity(request, outcome), retry_after=outcome.retry_after)
 
 
 def _selection(request: ChatRequest) -> Selection:
@@ -233,10 +230,11 @@ def _settle(
     charge: Charge,
     marks: tuple[Mark, ...] = (),
     turn: Turn | None = None,
+    late: float = 0.0,
 ) -> Generator[Effect, Any, None]:
     """Settle; what goes wrong here is told, and never costs the caller the answer."""
     try:
-        unsaved = yield Settle(reservation, charge, marks, turn)
+        unsaved = yield Settle(reservation, charge, marks, turn, late)
     except StorageError as error:
         emit(SettleFailed(request.request_id, reservation.key.key_id, str(error)))
         unsaved = error if turn is not None else None
@@ -275,17 +273,22 @@ def _charge(verdict: Verdict, reservation: Reservation) -> Charge:
     return charge_unknown(reservation.weights)
 
 
-def _marks(verdict: Verdict, key: Any, error: RouterError) -> tuple[Mark, ...]:
+def _marks(verdict: Verdict, key: KeySpec, error: RouterError) -> tuple[Mark, ...]:
     if verdict.state is None:
         return ()
-    names = {
-        Subject.KEY: f"k:{key.key_id}",
-        Subject.GROUP: f"g:{key.group}",
-        Subject.PROVIDER: "p",
-    }
+    names = _names(key)
     milliseconds = verdict.cooldown_ms(getattr(error, "retry_after", None))
     reason = " ".join(f"{error.error_type}: {error}".split())[:200]
     return (Mark(names[verdict.subject], verdict.state, milliseconds, reason),)
+
+
+def _names(key: KeySpec) -> dict[Subject, str]:
+    subjects = subjects_of(key)
+    return {
+        Subject.KEY: subjects.key,
+        Subject.GROUP: subjects.group,
+        Subject.PROVIDER: subjects.provider,
+    }
 
 
 def _note_failure(
@@ -297,15 +300,14 @@ def _note_failure(
     seconds: float,
 ) -> None:
     key = reservation.key
-    of_key, of_group, of_provider = subjects_of(key)
-    avoided = {Subject.KEY: of_key, Subject.GROUP: of_group, Subject.PROVIDER: of_provider}
+    avoided = _names(key)
     if verdict.subject in avoided:
         (progress.flaky if verdict.transient else progress.refused).add(avoided[verdict.subject])
     if verdict.transient:
         failures = progress.failures_of.get(key.provider, 0) + 1
         progress.failures_of[key.provider] = failures
         if failures >= PROVIDER_FAILURES:
-            progress.flaky.add(of_provider)
+            progress.flaky.add(subjects_of(key).provider)
     progress.last_error = error
     status = error.status if isinstance(error, ProviderError) else None
     _note(request, progress, reservation, error.error_type, seconds, str(error), status)

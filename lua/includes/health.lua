@@ -1,5 +1,6 @@
 -- Why a key, a group or a provider is passed over: a hash whose fields are "k:<key id>",
--- "g:<group>" and "p", each "until_ms|state|reason"; -1 lasts until somebody acts.
+-- "g:<provider>/<group>" and "p:<provider>", each "until_ms|state|reason"; -1 lasts until somebody
+-- acts.
 
 local function health_until(value, now)
   if not value then

@@ -23,15 +23,17 @@ from core.errors import (
     SecretError,
     StorageError,
 )
-from core.events import ConversationNotSaved, Event, SettleFailed, subscribe
+from core.events import CapacityWaited, ConversationNotSaved, Event, SettleFailed, subscribe
 from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
 from keys.manager import Refused, Reservation
-from keys.policies import policy_of, weigh
+from keys.policies import Need, policy_of, weigh
 from keys.spec import KeySpec
 from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
 from llm.routing.flow import RetryRules, route
 from llm.tokens import TokenCounter
+from lua.limiter_calls import Shard
 
+SHARD = Shard("pool", "health", "waiters", "deadlines")
 ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))
 
 
@@ -81,7 +83,9 @@ class World:
                     raise NoKeys("every key was tried")
                 key = free[0]
                 weights = weigh(policy_of(key.provider), effect.need, 0)
-                return Reservation(effect.reservation_id, key, effect.need, weights, "openai")
+                return Reservation(
+                    effect.reservation_id, key, effect.need, weights, SHARD, self.now
+                )
             case Send():
                 self.now += self.seconds_a_send
                 return _give(self.sends.pop(0))
@@ -168,7 +172,7 @@ def test_a_rate_limit_cools_the_group_for_as_long_as_the_provider_asks() -> None
     reply = world.run(ask())
     assert [a["key_id"] for a in reply["attempts"]] == ["a", "c"], "b shares a's group"
     mark = world.of(Settle)[0].marks[0]
-    assert (mark.field, mark.state, mark.milliseconds) == ("g:t", "throttled", 12_500)
+    assert (mark.field, mark.state, mark.milliseconds) == ("g:openai/t", "throttled", 12_500)
 
 
 def test_a_spent_quota_marks_the_group_exhausted() -> None:
@@ -250,27 +254,33 @@ def test_what_never_left_is_charged_nothing_and_what_may_have_arrived_is_charged
     assert charges == [0, 1, 1]
 
 
-def test_it_waits_for_room_as_long_as_the_caller_allows() -> None:
-    world = World(reserves=[Refused(2.0, "full")])
-    reply = world.run(ask(max_wait=5.0))
-    assert reply["success"]
-    assert world.names == ["Reserve", "Sleep", "Reserve", "Send", "Settle"]
-    assert [e.seconds for e in world.of(Sleep)] == [2.0]
+def test_it_asks_to_wait_no_longer_than_the_caller_and_the_deadline_allow() -> None:
+    world = World()
+    world.run(ask(max_wait=5.0, priority=3))
+    assert [(e.max_wait, e.priority) for e in world.of(Reserve)] == [(5.0, 3)]
+    world = World()
+    world.run(ask(max_wait=90.0, timeout=10.0))
+    assert world.of(Reserve)[0].max_wait == 10.0
 
 
-@pytest.mark.parametrize(("max_wait", "timeout"), [(0.0, 60.0), (1.9, 60.0), (5.0, 1.5)])
-def test_it_refuses_with_the_time_where_it_may_not_wait(max_wait: float, timeout: float) -> None:
-    reply = World(reserves=[Refused(2.0, "3 full")]).run(ask(max_wait=max_wait, timeout=timeout))
+def test_what_was_waited_once_is_not_waited_again(events: list[Event]) -> None:
+    key = _key("a")
+    need = Need(10, 10, 10)
+    waited = Reservation(
+        "r.0", key, need, weigh(policy_of("openai"), need, 0), SHARD, 100.0, waited=2.0
+    )
+    world = World(reserves=[waited], sends=[down(), ANSWER])
+    assert world.run(ask(max_wait=5.0))["success"]
+    assert [e.max_wait for e in world.of(Reserve)] == [5.0, 3.0]
+    assert CapacityWaited("r", True, 2.0) in events
+
+
+def test_without_room_it_refuses_with_the_time() -> None:
+    reply = World(reserves=[Refused(2.0, "3 full")]).run(ask())
     assert reply["error_type"] == "rate_limited"
     assert reply["retry_after"] == 2.0
     assert "3 full" in reply["error"]
     assert "2.000 s" in reply["error"]
-
-
-def test_waiting_for_calls_under_way_asks_again_sooner() -> None:
-    world = World(reserves=[Refused(90.0, "busy", by_settlement=True)])
-    assert world.run(ask(max_wait=5.0))["success"]
-    assert world.of(Sleep)[0].seconds == 0.25
 
 
 def test_the_deadline_holds_for_the_whole_request() -> None:
@@ -337,9 +347,7 @@ def test_a_failed_turn_appends_nothing() -> None:
 
 
 def test_a_turn_that_cannot_be_saved_is_told_with_the_answer(events: list[Event]) -> None:
-    world = World(
-        conversation=Conversation("c"), on_settle=[ConversationUnavailable("damaged")]
-    )
+    world = World(conversation=Conversation("c"), on_settle=[ConversationUnavailable("damaged")])
 
     def perform(effect: Effect, original: Callable[[Effect], Any] = world._perform) -> Any:
         if isinstance(effect, Settle):

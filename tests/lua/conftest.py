@@ -10,8 +10,21 @@ from typing import Any
 import pytest
 
 from core.redis_calls import PooledCalls
+from core.redis_connection import RedisConnection
 from lua import limiter_calls
-from lua.limiter_calls import Charge, Geometry, Mark, NoRoom, Reserved, Weights
+from keys.selection import Places
+from lua.limiter_calls import (
+    Charge,
+    Geometry,
+    GroupKeys,
+    Mark,
+    NoRoom,
+    Patience,
+    Reserved,
+    Turn,
+    Waits,
+    Weights,
+)
 from lua.names import Names
 
 START = 1_800_000_000_000
@@ -24,16 +37,27 @@ class Bench:
     def __init__(self, calls: Any, window_ms: int = 60_000) -> None:
         self.calls = calls
         self.names = Names("test")
+        self.places = Places(self.names)
+        self.shard = self.places.shard("p")
         self.geometry = Geometry(window_ms=window_ms)
         self.now = START
         self.day_end = START + 10 * 3_600_000
         self._ids = itertools.count(1)
 
-    def candidate(self, name: str, *, tier: int = 0, group: str | None = None, **limits: int) -> Any:
+    def candidate(
+        self, name: str, *, tier: int = 0, group: str | None = None, **limits: int
+    ) -> Any:
         unknown = set(limits) - set(LIMITS)
         assert not unknown, unknown
-        row = [1, 1, f"k:{name}", f"g:{group or name}", *(limits.get(n, 0) for n in LIMITS)]
+        fields = ["p:p", f"k:{name}", f"g:p/{group or name}"]
+        row = [1, *fields, *(limits.get(n, 0) for n in LIMITS)]
         return tier, group or name, "|".join(str(part) for part in row)
+
+    def group(self, name: str) -> GroupKeys:
+        place = (self.shard.tag, "p", name)
+        return GroupKeys(
+            self.names.group(*place), self.names.leases(*place), self.names.queue(*place)
+        )
 
     def reserve(
         self,
@@ -44,24 +68,24 @@ class Bench:
         id: str | None = None,
         lease_ms: int = 60_000,
         rotation: int = 0,
-    ) -> tuple[str, Reserved | NoRoom]:
+        wait_ms: int = 0,
+        priority: int = 0,
+        channel: str = "here",
+    ) -> tuple[str, Reserved | NoRoom | Waits]:
         reservation = id or f"r{next(self._ids)}"
         answer = limiter_calls.reserve(
             self.calls,
             self.geometry,
-            reservation_key=self.names.reservation("p", reservation),
+            self.shard,
+            reservation_key=self.places.reservation(self.shard, reservation),
             reservation_id=reservation,
-            health_keys=[self.names.health("p")],
-            group_keys=[
-                name
-                for _, group, _ in candidates
-                for name in (self.names.group("p", group), self.names.leases("p", group))
-            ],
+            groups=[self.group(group) for _, group, _ in candidates],
             weights=[Weights(tokens, given, output, self.day_end)],
             candidates=[row for _, _, row in candidates],
             tiers=",".join(str(n) for _, n in sorted(Counter(t for t, _, _ in candidates).items())),
             lease_ms=lease_ms,
             rotation=rotation,
+            patience=Patience(wait_ms, priority, channel),
             now_ms=self.now,
         )
         return reservation, answer
@@ -79,34 +103,34 @@ class Bench:
     ) -> bool:
         call = limiter_calls.settle_call(
             self.geometry,
-            reservation_key=self.names.reservation("p", reservation),
-            group_key=self.names.group("p", group),
-            leases_key=self.names.leases("p", group),
-            health_key=self.names.health("p"),
+            self.shard,
+            reservation_key=self.places.reservation(self.shard, reservation),
             reservation_id=reservation,
+            group=self.group(group),
             charge=Charge(requests, tokens, given, output),
             marks=marks,
             now_ms=self.now,
         )
         return bool(call.run(self.calls)[0] == 1)
 
-    def mark(self, *marks: Mark) -> list[int]:
-        _, until = limiter_calls.mark(
-            self.calls, self.names.health("p"), marks, now_ms=self.now
+    def wake(self, group: str) -> None:
+        limiter_calls.wake(
+            self.calls, self.geometry, self.shard, self.group(group), now_ms=self.now
         )
-        return until
+
+    def leave(self, reservation: str) -> Turn | None:
+        return limiter_calls.leave(self.calls, self.shard, reservation, now_ms=self.now)
+
+    def mark(self, *marks: Mark) -> list[int]:
+        return limiter_calls.mark(self.calls, self.shard, marks, now_ms=self.now)
 
     def use(self, *names: str) -> list[limiter_calls.GroupUse]:
-        _, _, uses = limiter_calls.status(
+        _, uses = limiter_calls.status(
             self.calls,
             self.geometry,
-            health_key=self.names.health("p"),
-            group_keys=[
-                key
-                for name in names
-                for key in (self.names.group("p", name), self.names.leases("p", name))
-            ],
-            fields=[(f"k:{name}", f"g:{name}") for name in names],
+            self.shard,
+            groups=[self.group(name) for name in names],
+            fields=[f"p:p|k:{name}|g:p/{name}" for name in names],
             now_ms=self.now,
         )
         return uses
@@ -123,8 +147,10 @@ def calls(request: pytest.FixtureRequest) -> Iterator[Any]:
     import fakeredis
 
     client = fakeredis.FakeRedis(decode_responses=True, protocol=2)
-    yield PooledCalls(client.connection_pool)
-    client.close()
+    with RedisConnection(
+        client, "in-process", "fakeredis", PooledCalls(client.connection_pool)
+    ) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ def test_a_short_cooldown_never_shortens_a_longer_one(bench: Bench) -> None:
     assert bench.use("a")[0].blocked_until_ms == 0
 
 
-@pytest.mark.parametrize("field", ["k:a", "g:a", "p"])
+@pytest.mark.parametrize("field", ["k:a", "g:p/a", "p:p"])
 def test_key_group_and_provider_can_be_marked(bench: Bench, field: str) -> None:
     bench.mark(Mark(field, "exhausted", UNTIL_SOMEBODY_ACTS, "no credit"))
     answer = bench.reserve(bench.candidate("a", rpm=10))[1]
@@ -271,7 +271,7 @@ def test_key_group_and_provider_can_be_marked(bench: Bench, field: str) -> None:
 def test_a_settlement_marks_in_the_same_call(bench: Bench) -> None:
     key = bench.candidate("a", rpm=10)
     reservation, _ = bench.reserve(key)
-    bench.settle(reservation, "a", marks=(Mark("g:a", "throttled", 9000, "429"),))
+    bench.settle(reservation, "a", marks=(Mark("g:p/a", "throttled", 9000, "429"),))
     refused = bench.reserve(key)[1]
     assert isinstance(refused, NoRoom)
     assert refused.when_ms == START + 9000
@@ -317,8 +317,8 @@ def test_no_limit_at_all_admits_everything(bench: Bench) -> None:
 def test_counters_leave_redis_when_nothing_uses_them(bench: Bench, calls: object) -> None:
     bench.reserve(bench.candidate("a", rpm=5, max_parallel=2), lease_ms=1000)
     for name in (
-        bench.names.group("p", "a"),
-        bench.names.leases("p", "a"),
-        bench.names.reservation("p", "r1"),
+        bench.group("a").ring,
+        bench.group("a").leases,
+        bench.places.reservation(bench.shard, "r1"),
     ):
         assert bench.calls.call("PTTL", name) > 0, name

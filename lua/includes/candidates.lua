@@ -1,0 +1,118 @@
+-- A candidate: a key with its limits, and what the request at hand would add to them.
+--   row      "p:<provider>|k:<key id>|g:<provider>/<group>|rpm|tpm|itpm|otpm|rpd|tpd|max_parallel|
+--            burst slots|burst requests"; 0 is no limit
+--   weights  "tokens|input tokens|output tokens held|end of day in ms"
+
+local WHY = {cooling = 1, too_large = 2, full = 3, in_flight = 4, queued = 5}
+local NEVER = -2
+local CANDIDATE_ROW =
+  '^([^|]*)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$'
+
+local function weights_read(text)
+  local t, i, o, day_end = string.match(text, '^(%d+)|(%d+)|(%d+)|(%d+)$')
+  return {t = tonumber(t), i = tonumber(i), o = tonumber(o), day_end = tonumber(day_end)}
+end
+
+local function candidate_read(row, weights, ring_key, leases_key, health_key)
+  local provider, key, group, rpm, tpm, itpm, otpm, rpd, tpd, parallel, slots, burst =
+    string.match(row, CANDIDATE_ROW)
+  return {
+    ring_key = ring_key, leases_key = leases_key, health_key = health_key,
+    provider = provider, key = key, group = group, w = weights,
+    rpm = tonumber(rpm), tpm = tonumber(tpm), itpm = tonumber(itpm), otpm = tonumber(otpm),
+    rpd = tonumber(rpd), tpd = tonumber(tpd), parallel = tonumber(parallel),
+    burst_slots = tonumber(slots), burst = tonumber(burst),
+  }
+end
+
+-- Until when the candidate is passed over: 0 if it is not, -1 until somebody acts.
+local function candidate_blocked(c, now)
+  local marks = redis.call('HMGET', c.health_key, c.provider, c.key, c.group)
+  local till = 0
+  for n = 1, 3 do
+    local one = marks[n] and health_until(marks[n], now) or 0
+    if one == -1 then
+      return -1
+    end
+    till = math.max(till, one)
+  end
+  return till
+end
+
+local function candidate_too_large(c)
+  local w = c.w
+  return (c.tpm > 0 and w.t > c.tpm) or (c.itpm > 0 and w.i > c.itpm)
+    or (c.otpm > 0 and w.o > c.otpm) or (c.tpd > 0 and w.t > c.tpd)
+end
+
+-- The group's ring at `now`, or at the head where requests are promised ahead of now.
+local function candidate_ring(c, geometry, now)
+  local ring = ring_read(c.ring_key, geometry, now)
+  ring.in_flight = 0
+  if c.otpm > 0 or c.parallel > 0 then
+    local lost
+    ring.in_flight, lost = leases_read(c.leases_key, now)
+    ring.held = math.max(0, ring.held - lost)
+  end
+  if c.rpd > 0 or c.tpd > 0 then
+    ring_roll_day(ring, c.w.day_end, now)
+  end
+  ring.bursting, ring.burst_opens = 0, 0
+  if c.burst > 0 then
+    ring.bursting, ring.burst_opens = ring_burst(ring, c.burst_slots, c.burst)
+  end
+  return ring
+end
+
+-- The share of the scarcest limit that would be left; negative where the request does not fit.
+local function candidate_room(c, ring)
+  local room, w = 1, c.w
+  if c.rpm > 0 then room = (c.rpm - ring.r - 1) / c.rpm end
+  if c.tpm > 0 then room = math.min(room, (c.tpm - ring.t - w.t) / c.tpm) end
+  if c.itpm > 0 then room = math.min(room, (c.itpm - ring.i - w.i) / c.itpm) end
+  if c.otpm > 0 then room = math.min(room, (c.otpm - ring.o - ring.held - w.o) / c.otpm) end
+  if c.rpd > 0 then room = math.min(room, (c.rpd - ring.day_r - 1) / c.rpd) end
+  if c.tpd > 0 then room = math.min(room, (c.tpd - ring.day_t - w.t) / c.tpd) end
+  if c.parallel > 0 then room = math.min(room, (c.parallel - ring.in_flight - 1) / c.parallel) end
+  if c.burst > 0 then room = math.min(room, (c.burst - ring.bursting - 1) / c.burst) end
+  return room
+end
+
+local function missing(limit, used, added)
+  return limit > 0 and math.max(0, used + added - limit) or 0
+end
+
+-- Why a full candidate is full, and the millisecond at which it has room.
+local function candidate_opening(c, ring, now)
+  local till, w = ring.burst_opens, c.w
+  local r, t = missing(c.rpm, ring.r, 1), missing(c.tpm, ring.t, w.t)
+  local i, o = missing(c.itpm, ring.i, w.i), missing(c.otpm, ring.o, w.o)
+  if r + t + i + o > 0 then
+    till = math.max(till, ring_opening(ring, r, t, i, o))
+  end
+  if missing(c.rpd, ring.day_r, 1) + missing(c.tpd, ring.day_t, w.t) > 0 then
+    till = math.max(till, ring.day_end)
+  end
+  if till > now then
+    return WHY.full, till
+  end
+  -- Only calls under way stand in the way: a settlement opens it, at the latest a lease's end.
+  local first = redis.call('ZRANGEBYSCORE', c.leases_key, '(' .. now, '+inf', 'WITHSCORES',
+    'LIMIT', 0, 1)
+  return WHY.in_flight, tonumber(first[2]) or now + 1
+end
+
+-- Charge the candidate at the ring's head and write it. Returns the slot that was charged.
+local function candidate_reserve(c, ring, id, lease_ms, now)
+  local changes, w = {}, c.w
+  ring_add(ring, changes, ring.head, 1, w.t, w.i, 0)
+  if c.rpd > 0 or c.tpd > 0 then
+    ring.day_r, ring.day_t = ring.day_r + 1, ring.day_t + w.t
+  end
+  if c.otpm > 0 or c.parallel > 0 then
+    ring.held = ring.held + w.o
+    leases_add(c.leases_key, id, w.o, now + lease_ms, now)
+  end
+  ring_write(ring, changes, now)
+  return ring.head
+end
