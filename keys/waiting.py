@@ -53,6 +53,8 @@ class WaitingRoom:
             the process that should have done it has died.
     """
 
+    _pubsub: Any
+
     def __init__(
         self,
         pubsub: Callable[[], Any],
@@ -125,7 +127,7 @@ class WaitingRoom:
         self._looks: list[tuple[float, int, Shard, GroupKeys]] = []
         self._pushed = itertools.count()
         self._due: dict[str, float] = {}
-        self._pubsub: Any = None
+        self._pubsub = None
         self._threads: list[threading.Thread] = []
         self._last_news = self._clock()
         self._closed = False

@@ -9,6 +9,9 @@ from conversation.identifiers import check_identifier, encode_metadata
 from core.errors import InvalidRequest
 from core.types import ChatRequest
 
+LONGEST = 86_400.0
+"""Seconds: no request may take or wait for more than a day."""
+
 WORKLOADS = ("light", "medium", "heavy")
 
 
@@ -33,8 +36,8 @@ def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
     for name in ("expected_completion_tokens", "max_output_tokens"):
         _whole(name, getattr(request, name), at_least=1)
     _whole("priority", request.priority, at_least=None)
-    _number("timeout", request.timeout, above=0.0)
-    _number("max_wait", request.max_wait, above=None)
+    _number("timeout", request.timeout, above=0.0, at_most=LONGEST)
+    _number("max_wait", request.max_wait, above=None, at_most=LONGEST)
     if request.temperature is not None:
         _number("temperature", request.temperature, above=None, at_most=2.0)
     if request.workload is not None and request.workload not in WORKLOADS:

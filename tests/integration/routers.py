@@ -38,7 +38,7 @@ def key(key_id: str, provider: str = "openai", **fields: Any) -> dict[str, Any]:
 
 
 def secret_of(key_id: str) -> str:
-    """The secret that `make_router` gave a key: a new one for each router that it made."""
+    """The secret that `make_router` gave a key: a new one in each test."""
     return os.environ[_variable(key_id)]
 
 
@@ -100,7 +100,8 @@ def make_router(
     """Makes routers: `make_router(keys=[key("a")], rate_window_seconds=2)`; closes them at the end.
 
     Each key gets a secret of its own in the environment, and its key id as its name in the
-    simulation's reports. A key with `"secret": None` gets none.
+    simulation's reports; routers that share a key id share its secret. A key with `"secret": None`
+    gets none.
     """
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
@@ -112,6 +113,7 @@ def make_router(
         "gemini": simulator.gemini_base_url,
     }
     routers: list[RequestRouter] = []
+    secrets: dict[str, str] = {}
 
     def make(
         keys: list[dict[str, Any]] | None = None,
@@ -125,10 +127,13 @@ def make_router(
             entries = []
             for given in keys:
                 entry = {"base_url": urls.get(given["provider"]), **given}
-                secret = entry.pop("secret", f"sk-{uuid4().hex}")
-                if secret is not None:
-                    monkeypatch.setenv(_variable(entry["key_id"]), secret)
-                    simulator.configure_key(secret, name=entry["key_id"])
+                name = entry["key_id"]
+                known = secrets.get(name, f"sk-{uuid4().hex}")
+                secret = entry.pop("secret", known)
+                if secret is not None and name not in secrets:
+                    monkeypatch.setenv(_variable(name), secret)
+                    simulator.configure_key(secret, name=name)
+                    secrets[name] = secret
                 entries.append(entry)
             write_keys(path, entries)
         chosen = settings(**{"llm_base_backoff_ms": 1, **values})
