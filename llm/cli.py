@@ -6,6 +6,7 @@ Answers go to standard output and everything else to standard error, so that bot
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -98,9 +99,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Run the command line."""
+    if sys.stdin is None:  # closed by the caller
+        sys.stdin = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
-        # A terminal that cannot show a character must not cost the answer.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character must not cost the answer.
+            stream.reconfigure(errors="replace")
     app(prog_name="python -m llm")
 
 
@@ -321,14 +325,14 @@ def _conversations(settings: Settings) -> Iterator[ConversationStore]:
 
 
 def _prompt(given: str | None) -> str:
-    if given not in (None, "-"):
-        return str(given)
     if given is None and sys.stdin.isatty():
         raise typer.BadParameter('give a prompt, as in: python -m llm send "Hello"')
     try:
-        return sys.stdin.read().rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"standard input is no text in {error.encoding}") from None
+        text = sys.stdin.read().rstrip("\n") if given in (None, "-") else str(given)
+        text.encode()
+    except UnicodeError:  # also bytes that Python let pass as lone surrogates
+        raise typer.BadParameter("the prompt is not text in UTF-8") from None
+    return text
 
 
 def _note(notes: Console, text: str, style: str = "dim") -> None:
@@ -399,6 +403,7 @@ def _lines() -> Iterator[str]:
     with suppress(EOFError):
         while True:
             yield input("you> ").strip()
+    typer.echo(err=True)  # Ctrl-D leaves the cursor behind the prompt
 
 
 def _new_id(store: ConversationStore) -> str:
@@ -432,7 +437,7 @@ def _watch(console: Console, view: Callable[[], RenderableType], seconds: float 
         with live or nullcontext():
             while True:
                 if live is not None:
-                    live.update(view(), refresh=True)
+                    live.update(Group(view(), Text("\nCtrl-C ends this", "dim")), refresh=True)
                 else:
                     console.print(view(), "")
                 time.sleep(seconds or _WATCH_SECONDS)

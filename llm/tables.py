@@ -182,7 +182,7 @@ def _tokens(status: KeyStatus) -> Text:
     limited = [(use["used"] / use["limit"], way, use) for way, use in apart if use["limit"]]
     if status["tpm"]["limit"] is None and limited:
         _, way, use = max(limited, key=lambda entry: entry[0])
-        return Text.assemble((way, "dim"), _use(use))
+        return Text.assemble((way, "dim"), _use(use).plain.strip())
     return _use(status["tpm"])
 
 

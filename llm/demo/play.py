@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -14,6 +13,7 @@ from llm.demo.cast import TO_BE_REVOKED, TO_FAIL
 from llm.demo.facts import SATURATED_WINDOWS, Facts, facts_of
 from llm.demo.show import Show
 from llm.demo.stage import Stage
+from llm.demo.stopping import Stopping
 from llm.demo.talk import talk
 from llm.demo.traffic import Traffic
 
@@ -46,8 +46,7 @@ def play(console: Console, size: Size | None = None) -> int:
         The exit code: 0; 1 where a request was not answered; 130 when it was stopped.
 
     Raises:
-        core.errors.RouterError: a part does not start.
-        RuntimeError: the simulated providers do not start.
+        core.errors.RouterError: a part does not start, or does not end.
     """
     size = size or Size()
     show = Show(console)
@@ -59,10 +58,12 @@ def play(console: Console, size: Size | None = None) -> int:
         "can watch it pass."
     )
     show.line()
-    stage = Stage(size.window_seconds, size.permitted, show.say)
     try:
-        with _terminations_interrupt(), stage:
-            done = _act(stage, show, size)
+        with (
+            Stopping() as stopping,
+            Stage(size.window_seconds, size.permitted, show.say, stopping) as stage,
+        ):
+            done = _act(stage, show, size, stopping)
     except KeyboardInterrupt:
         show.line()
         show.say("stopped; every process has ended and the temporary folder is gone")
@@ -74,42 +75,43 @@ def play(console: Console, size: Size | None = None) -> int:
     return 0 if done else 1
 
 
-def _act(stage: Stage, show: Show, size: Size) -> bool:
+def _act(stage: Stage, show: Show, size: Size, stopping: Stopping) -> bool:
     if not stage.shares_limits:
         show.say("no Valkey or Redis was found: the limits hold for this process alone")
     show.say("ready; from now on more is asked for than the keys permit")
     with Traffic(stage.router, size.requests, size.threads) as traffic, show.following():
-        _watch(stage, show, traffic)
+        _watch(stage, show, traffic, stopping)
         seconds = time.monotonic() - traffic.began
         show.finish(stage.keys.get_all_key_statuses(), _progress(traffic))
     facts = _facts(stage, traffic)
     show.summary(facts, size.threads, seconds, size.window_seconds)
-    return talk(stage, show) and facts.answered == facts.sent
+    return talk(stage, show, stopping) and facts.answered == facts.sent
 
 
-def _watch(stage: Stage, show: Show, traffic: Traffic) -> None:
+def _watch(stage: Stage, show: Show, traffic: Traffic, stopping: Stopping) -> None:
     """Draw the keys until all requests are finished, and let things go wrong on the way."""
-    incidents = _incidents(stage, show)
-    due = next(incidents, None)
-    while traffic.running:
-        show.follow(stage.keys.get_all_key_statuses(), _progress(traffic))
-        time.sleep(_FRAME_SECONDS)
-        if due is not None and time.monotonic() - traffic.began >= due * stage.window_seconds:
-            due = next(incidents, None)
-    stage.providers.clear_faults()
+    with closing(_incidents(stage, show)) as incidents:
+        due = next(incidents, None)
+        while traffic.running:
+            show.follow(stage.keys.get_all_key_statuses(), _progress(traffic))
+            stopping.sleep(_FRAME_SECONDS)
+            if due is not None and time.monotonic() - traffic.began >= due * stage.window_seconds:
+                due = next(incidents, None)
 
 
-def _incidents(stage: Stage, show: Show) -> Iterator[float]:
+def _incidents(stage: Stage, show: Show) -> Generator[float]:
     """What goes wrong, and after how many windows; yields when the next step is due."""
-    yield SATURATED_WINDOWS
+    yield SATURATED_WINDOWS + 0.02
     stage.providers.revoke(TO_BE_REVOKED)
     show.say(f"{TO_BE_REVOKED} is revoked by its provider", "yellow")
     yield SATURATED_WINDOWS + 0.15
     stage.providers.add_fault(_OUTAGE, protocol=TO_FAIL)
     show.say(f"{TO_FAIL} fails: every call gets a 503", "yellow")
-    yield SATURATED_WINDOWS + 0.4
-    stage.providers.clear_faults()
-    show.say(f"{TO_FAIL} answers again", "green")
+    try:
+        yield SATURATED_WINDOWS + 0.4
+    finally:
+        stage.providers.clear_faults()
+        show.say(f"{TO_FAIL} answers again", "green")
 
 
 def _progress(traffic: Traffic) -> str:
@@ -124,17 +126,3 @@ def _facts(stage: Stage, traffic: Traffic) -> Facts:
         stage.keys.registry.keys(),
         stage.window_seconds,
     )
-
-
-@contextmanager
-def _terminations_interrupt() -> Iterator[None]:
-    """Let SIGTERM clear the stage as Ctrl-C does."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -136,8 +136,8 @@ def _too_short(facts: Facts, window_seconds: float) -> str:
         return ""
     slack = window_seconds / SLOTS
     return (
-        f". This machine took more than {slack * 1000:.0f} ms from a reservation to the provider; "
-        "with a real minute, half a second is allowed for"
+        f"; they happen where a busy machine takes more than {slack * 1000:.0f} ms from a "
+        f"reservation to the provider, while a real minute allows for {60_000 / SLOTS:.0f} ms"
     )
 
 
@@ -145,7 +145,7 @@ def _latency(facts: Facts) -> tuple[str, str, str]:
     if not facts.direct:
         return "-", "", "no request found room at once"
     meaning = (
-        f"median of what the router and Valkey add to a call of {facts.call_ms:.0f} ms, over the "
+        f"median of what the router and its Redis add to a call of {facts.call_ms:.0f} ms, over the "
         f"{facts.direct} requests that neither waited nor were retried"
     )
     return f"{facts.added_ms:.1f} ms", "bold", meaning

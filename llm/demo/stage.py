@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,11 +15,13 @@ from typing import Any, Self
 
 from core.embedded import EmbeddedServer
 from core.embedded.server import NoServerError
+from core.errors import RouterError
 from core.redis_connection import open_redis
 from core.settings import Settings
 from keys.manager import KeyManager, build_key_manager
 from keys.spec import KeySpec
 from llm.demo.cast import key_entries
+from llm.demo.stopping import Stopping
 from llm.demo.warmup import WarmUp
 from llm.factory import build_router
 from llm.providers.registry import ProviderRegistry
@@ -42,6 +43,7 @@ class Stage:
         window_seconds: what a provider's minute lasts.
         permitted: requests that all keys together permit in one window, roughly.
         say: is told how the building goes.
+        stopping: is checked while it is built.
 
     Attributes:
         router: the router under demonstration.
@@ -50,8 +52,7 @@ class Stage:
         shares_limits: False where no server can run, so that limits hold for this process alone.
 
     Raises:
-        core.errors.RouterError: a part does not start.
-        RuntimeError: the simulation does not start.
+        core.errors.RouterError: a part does not start, or does not end.
     """
 
     router: RequestRouter
@@ -60,11 +61,16 @@ class Stage:
     shares_limits = True
 
     def __init__(
-        self, window_seconds: float, permitted: int, say: Callable[[str], None]
+        self,
+        window_seconds: float,
+        permitted: int,
+        say: Callable[[str], None],
+        stopping: Stopping,
     ) -> None:
         self.window_seconds = window_seconds
         self._permitted = permitted
         self._say = say
+        self._stopping = stopping
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -76,18 +82,13 @@ class Stage:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # A second Ctrl-C must not leave half of the stage behind.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        try:
-            self._undo.close()
-        finally:
-            signal.signal(signal.SIGINT, before)
+        self._undo.close()
 
     def _build(self) -> None:
         use = self._undo.enter_context
         self._say("starting a Valkey and the simulated providers")
         adapters = ProviderRegistry()
-        warm_up = WarmUp(adapters)
+        warm_up = WarmUp(adapters, self._stopping)
         folder = use(_folder())
         data = folder / "data"
         self._undo.callback(adapters.close)
@@ -100,7 +101,11 @@ class Stage:
             # Before the router, as the server's first user decides how long it stays.
             self._undo.callback(_leave, server)
         simulation = SimulationSettings(window_seconds=self.window_seconds, latency=_LATENCY)
-        self.providers = use(SimulatedProviderProcess(simulation))
+        try:
+            self.providers = use(SimulatedProviderProcess(simulation))
+        except RuntimeError as error:
+            raise RouterError(str(error)) from error
+        self._stopping.check()
         entries = key_entries(self._permitted, self.providers)
         specs = [KeySpec(**entry) for entry in entries]
         passwords = {spec.key_id: secrets.token_hex(16) for spec in specs}
@@ -122,7 +127,7 @@ class Stage:
         )
         self.router = use(build_router(settings, providers=adapters))
         self.keys = build_key_manager(settings, use(open_redis(settings)))
-        self._say("both run in processes of their own; loading the providers' three SDKs")
+        self._say("they run; loading the providers' three SDKs")
         warm_up.finish(specs)
 
 
@@ -158,10 +163,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _leave(server: EmbeddedServer) -> None:
     server.close()
-    _wait(lambda: not server.socket_path.exists())
-
-
-def _wait(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _STOP_SECONDS
-    while not done() and time.monotonic() < deadline:
+    while server.socket_path.exists():
+        if time.monotonic() >= deadline:
+            raise RouterError(f"the demo's Valkey has not ended after {_STOP_SECONDS:.0f} s")
         time.sleep(0.01)

@@ -9,6 +9,7 @@ from core.types import Reply
 from llm.demo.cast import EXPECTED_TOKENS, MAX_OUTPUT_TOKENS, MODELS
 from llm.demo.show import Show
 from llm.demo.stage import Stage
+from llm.demo.stopping import Stopping
 
 CONVERSATION = "demo-talk"
 
@@ -16,19 +17,24 @@ _MAX_WAIT_SECONDS = 30.0
 _LABEL_CELLS = 10
 
 
-def talk(stage: Stage, show: Show) -> bool:
+def talk(stage: Stage, show: Show, stopping: Stopping) -> bool:
     """Three turns: any key; its model again after that key was revoked; another provider.
 
     Returns:
         Whether every turn was answered.
+
+    Raises:
+        KeyboardInterrupt: from `stopping`.
     """
-    show.head("A conversation, whose history lives in Valkey and not with a key")
+    show.head("A conversation, whose history lives apart from the keys")
     first = _turn(stage, show, "My name is Bo.", None)
     if not first["success"]:
         return False
+    stopping.check()
     stage.providers.revoke(str(first["key_id"]))
     _note(show, f"{first['key_id']} is revoked; its model goes on with another key")
     second = _turn(stage, show, "What is my name?", first["model"])
+    stopping.check()
     other = next(model for model in MODELS if model != second["model"])
     _note(show, "and now another provider is asked for")
     third = _turn(stage, show, "Thank you, goodbye.", other)

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from core.types import Message
 from keys.spec import KeySpec
+from llm.demo.stopping import Stopping
 from llm.providers.base import ProviderCall
 from llm.providers.registry import ProviderRegistry
 
@@ -21,8 +22,9 @@ _MODULES = ("openai", "anthropic", "google.genai")
 class WarmUp:
     """Imports the SDKs on a thread from now on; `finish` then sends one call through each."""
 
-    def __init__(self, adapters: ProviderRegistry) -> None:
+    def __init__(self, adapters: ProviderRegistry, stopping: Stopping) -> None:
         self._adapters = adapters
+        self._stopping = stopping
         self._importing = threading.Thread(target=_import_all, name=NAME, daemon=True)
         self._importing.start()
 
@@ -31,9 +33,11 @@ class WarmUp:
 
         Raises:
             core.errors.ProviderError: a call failed.
+            KeyboardInterrupt: from `stopping`.
         """
-        self._importing.join()
+        self._stopping.join(self._importing)
         for provider in dict.fromkeys(key.provider for key in keys):
+            self._stopping.check()
             key = next(key for key in keys if key.provider == provider)
             self._adapters.get(provider).send(
                 ProviderCall(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -82,6 +84,13 @@ def offline(name: str) -> Any:
     raise OSError(f"{name}: these tests stay on the loopback")
 
 
+@pytest.fixture(scope="session")
+def sdks() -> None:
+    """Loads the SDKs once, so that no test on the clock pays for it."""
+    for name in ("openai", "anthropic", "google.genai"):
+        importlib.import_module(name)
+
+
 @pytest.fixture
 def simulator() -> Iterator[SimulatedProvider]:
     """OpenAI, Anthropic and Gemini on one port; keys without limits."""
@@ -91,6 +100,7 @@ def simulator() -> Iterator[SimulatedProvider]:
 
 @pytest.fixture
 def make_router(
+    sdks: None,
     simulator: SimulationClient,
     redis: object,
     settings: MakeSettings,
@@ -112,7 +122,7 @@ def make_router(
         "anthropic": simulator.anthropic_base_url,
         "gemini": simulator.gemini_base_url,
     }
-    routers: list[RequestRouter] = []
+    routers = ExitStack()
     secrets: dict[str, str] = {}
 
     def make(
@@ -138,13 +148,12 @@ def make_router(
             write_keys(path, entries)
         chosen = settings(**{"llm_base_backoff_ms": 1, **values})
         router = build_router(chosen, providers=providers, secret_store=secret_store)
-        routers.append(router)
+        routers.callback(router.close)
         return router
 
     tmp_path.chmod(stat.S_IRWXU)
-    yield make
-    for router in routers:
-        router.close()
+    with routers:
+        yield make
 
 
 @pytest.fixture

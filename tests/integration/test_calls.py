@@ -144,5 +144,3 @@ def test_a_router_may_be_closed_twice(make_router: MakeRouter) -> None:
     router = make_router(keys=[key("a")])
     router.close()
     router.close()
-
-

@@ -198,9 +198,7 @@ def test_blocked_content_goes_back_at_once_and_the_key_stays_healthy(
     assert all(status["available"] for status in manager_of(router).get_all_key_statuses())
 
 
-@pytest.mark.parametrize(
-    ("provider", "fault"), [("anthropic", "refusal"), ("gemini", "SAFETY")]
-)
+@pytest.mark.parametrize(("provider", "fault"), [("anthropic", "refusal"), ("gemini", "SAFETY")])
 def test_a_withheld_answer_is_charged_what_the_provider_counted(
     make_router: MakeRouter, simulator: SimulatedProvider, provider: str, fault: str
 ) -> None:
@@ -414,6 +412,7 @@ def test_what_cools_down_is_told_to_whoever_watches(
     simulator.add_fault("rate_limit_exceeded", times=1, retry_after=20)
     router.send_one_shot("Hello")
     (cooled,) = [event for event in events if isinstance(event, KeyCooledDown)]
-    assert (cooled.provider, cooled.subject, cooled.state) == ("openai", "a", "throttled")
+    assert (cooled.provider, cooled.state) == ("openai", "throttled")
+    assert cooled.subject.endswith("a")
     assert cooled.seconds == 20
     assert secret_of("a") not in cooled.reason

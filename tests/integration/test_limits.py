@@ -239,10 +239,10 @@ def test_retry_after_is_the_first_opening_of_any_key(make_router: MakeRouter) ->
 
 def test_with_max_wait_the_request_waits_for_room_and_succeeds(make_router: MakeRouter) -> None:
     router = make_router(keys=[key("a", rpm=1)], rate_window_seconds=0.5)
-    router.send_one_shot("Hello")
     began = time.monotonic()
+    router.send_one_shot("Hello")
     assert router.send_one_shot("Hello", max_wait=5)["success"]
-    assert 0.4 < time.monotonic() - began < 1.5
+    assert 0.5 <= time.monotonic() - began < 2
 
 
 def test_a_max_wait_that_is_too_short_is_not_waited_for(make_router: MakeRouter) -> None:
@@ -268,8 +268,8 @@ def test_many_that_wait_are_all_served_and_the_provider_refuses_none(
 ) -> None:
     # The provider's window is shorter by what a loaded machine may need from here to there; with
     # real minutes that is half a second.
-    router = make_router(keys=[key("a", rpm=6)], rate_window_seconds=0.8)
-    limit(simulator, "a", rpm=6, window_seconds=0.4)
+    router = make_router(keys=[key("a", rpm=8)], rate_window_seconds=1.5)
+    limit(simulator, "a", rpm=8, window_seconds=0.5)
     assert outcomes(at_once(router, 15, max_wait=20)) == ["success"] * 15
     assert refusals(simulator) == {}
 
@@ -288,9 +288,7 @@ def test_a_request_that_is_late_to_leave_is_counted_when_it_leaves(
             time.sleep(seconds)
             return SecretStr(secret_of(key.key_id))
 
-    router = make_router(
-        keys=[key("a", rpm=1)], secret_store=SlowOnce(), rate_window_seconds=1.2
-    )
+    router = make_router(keys=[key("a", rpm=1)], secret_store=SlowOnce(), rate_window_seconds=1.2)
     limit(simulator, "a", rpm=1, window_seconds=1.0)
     replies = [router.send_one_shot("Hello", max_wait=10) for _ in range(2)]
     assert outcomes(replies) == ["success"] * 2

@@ -174,6 +174,26 @@ def test_an_answer_is_not_lost_when_redis_dies_before_it_is_settled(
     assert kinds[ConversationNotSaved] == 1
 
 
+def test_who_waits_for_room_while_redis_restarts_is_served_afterwards(
+    make_router: MakeRouter, server: PlainServer
+) -> None:
+    router = make_router(
+        keys=[key("a", rpm=1)],
+        redis_url=server.url,
+        redis_timeout_seconds=0.5,
+        rate_window_seconds=3,
+    )
+    assert router.send_one_shot("Hello")["success"]
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(timed, router, max_wait=5)
+        time.sleep(0.2)
+        server.kill()
+        server.start()
+        reply, took = waiting.result()
+    assert reply["success"], reply
+    assert took < 4.5
+
+
 def test_the_embedded_server_is_brought_back_with_its_data(
     make_router: MakeRouter, tmp_path: Path
 ) -> None:

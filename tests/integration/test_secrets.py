@@ -1,4 +1,4 @@
-"""Whatever happens, a key's secret is in no reply, log, event, metric, repr, traceback, or Redis."""
+"""A key's secret is in no reply, log, event, metric, repr or traceback, and not in Redis."""
 
 from __future__ import annotations
 
@@ -123,9 +123,7 @@ def tracebacks_of_a_send(ears: Ears, router: RequestRouter, key_id: str, timeout
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-def test_good_calls(
-    make_router: MakeRouter, redis: redis_py.Redis, ears: Ears, form: str
-) -> None:
+def test_good_calls(make_router: MakeRouter, redis: redis_py.Redis, ears: Ears, form: str) -> None:
     keys = [key(name, name, secret=random_secret()) for name in MODELS]
     router = make_router(keys=keys, log_level="DEBUG", log_format=form)
     for model in MODELS.values():

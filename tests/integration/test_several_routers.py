@@ -105,7 +105,7 @@ def test_no_request_of_a_router_fails_while_others_come_and_go(make_router: Make
     threads = [threading.Thread(target=send) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(30):
+    for _ in range(15):
         with llm.factory.build_router(router._parts.settings):
             pass
     stop.set()
@@ -155,7 +155,7 @@ def test_many_threads_that_ask_first_get_one_router(
 
     with ThreadPoolExecutor(8) as pool:
         got = [future.result() for future in [pool.submit(ask) for _ in range(8)]]
-    for router in made[1:]:
+    for router in made:
         if router is not get_request_router():
             router.close()
     assert len(made) == 1
@@ -195,7 +195,7 @@ def test_a_router_that_cannot_be_made_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "keys.json").write_text("{")
     before = threading.active_count()
-    with pytest.raises(ValueError, match="no JSON|not JSON"):
+    with pytest.raises(ValueError, match="not JSON"):
         make_router()
     assert threading.active_count() == before
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -39,12 +38,11 @@ def gauge(name: str, key_id: str) -> float | None:
 
 
 @pytest.fixture(scope="session")
-def free_port() -> Iterator[int]:
+def free_port() -> int:
     """One port for all tests of this process, since a process serves its metrics once."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    yield port
+        return int(probe.getsockname()[1])
 
 
 def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

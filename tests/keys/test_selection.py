@@ -1,0 +1,205 @@
+"""Which keys may serve a request, and in which order they are tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from keys.policies import policy_of
+from keys.selection import (
+    Places,
+    Plan,
+    Selection,
+    candidates_for,
+    first_of_each_model,
+    pack,
+    subjects_of,
+    without,
+)
+from keys.spec import KeySpec
+from lua.limiter_calls import Geometry, GroupKeys
+from lua.names import Names
+from tests.keys.fakes import spec
+
+
+def tiers(keys: list[KeySpec], selection: Selection) -> list[list[str]]:
+    """The ids of the candidates, a list for each tier."""
+    found: dict[int, list[str]] = {}
+    for candidate in candidates_for(keys, selection):
+        found.setdefault(candidate.tier, []).append(candidate.key.key_id)
+    assert list(found) == list(range(len(found))), "tiers are numbered from 0 and come in order"
+    return list(found.values())
+
+
+def model(name: str, model_name: str, **fields: Any) -> KeySpec:
+    return spec(name, model_name=model_name, **fields)
+
+
+def test_without_wishes_every_active_key_may_serve() -> None:
+    keys = [model("a", "x"), model("b", "y", active=False), model("c", "z", provider="gemini")]
+    assert tiers(keys, Selection()) == [["a", "c"]]
+
+
+def test_models_are_tried_in_the_callers_order() -> None:
+    keys = [model("a", "x"), model("b", "y"), model("c", "z"), model("d", "y")]
+    assert tiers(keys, Selection(("y", "x"))) == [["b", "d"], ["a"]]
+
+
+def test_within_a_model_a_lower_priority_is_tried_first() -> None:
+    keys = [model("a", "x", priority=5), model("b", "x"), model("c", "y"), model("d", "x")]
+    assert tiers(keys, Selection(("x", "y"))) == [["b", "d"], ["a"], ["c"]]
+
+
+def test_without_a_model_priority_alone_orders() -> None:
+    keys = [model("a", "x", priority=9), model("b", "y", priority=1), model("c", "z", priority=1)]
+    assert tiers(keys, Selection()) == [["b", "c"], ["a"]]
+
+
+def test_a_model_that_is_named_twice_counts_once() -> None:
+    assert tiers([model("a", "x"), model("b", "y")], Selection(("x", "y", "x"))) == [["a"], ["b"]]
+
+
+def test_an_unknown_model_fits_nothing() -> None:
+    assert candidates_for([model("a", "x")], Selection(("z",))) == ()
+
+
+def test_every_tag_that_is_asked_for_must_fit() -> None:
+    keys = [
+        model("a", "x", tags={"tier": "free", "team": "red"}),
+        model("b", "x", tags={"tier": "free"}),
+        model("c", "x"),
+    ]
+    assert tiers(keys, Selection(tags={"tier": "free"})) == [["a", "b"]]
+    assert tiers(keys, Selection(tags={"tier": "free", "team": "red"})) == [["a"]]
+    assert tiers(keys, Selection(tags={"tier": "paid"})) == []
+
+
+def test_a_key_without_a_workload_serves_any() -> None:
+    keys = [model("a", "x", tags={"workload": "light"}), model("b", "x")]
+    assert tiers(keys, Selection(workload="light")) == [["a", "b"]]
+    assert tiers(keys, Selection(workload="heavy")) == [["b"]]
+    assert tiers(keys, Selection()) == [["a", "b"]]
+
+
+def test_the_roll_back_switch_leaves_the_first_active_key_of_each_model() -> None:
+    keys = [
+        model("idle", "x", active=False),
+        model("a", "x"),
+        model("b", "x"),
+        model("c", "y"),
+        model("d", "y"),
+    ]
+    first = first_of_each_model(candidates_for(keys, Selection(("x", "y"))))
+    assert [candidate.key.key_id for candidate in first] == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("avoided", "left"),
+    [
+        ((), ["a", "b", "c", "d"]),
+        (("k:a",), ["b", "c", "d"]),
+        (("g:openai/team",), ["c", "d"]),
+        (("p:openai",), ["d"]),
+        (("p:openai", "k:d"), []),
+        (("k:team", "g:gemini/team", "g:team", "p:team"), ["a", "b", "c", "d"]),
+    ],
+)
+def test_keys_groups_and_providers_can_be_left_out(
+    avoided: tuple[str, ...], left: list[str]
+) -> None:
+    keys = [
+        model("a", "x", quota_group="team"),
+        model("b", "x", quota_group="team"),
+        model("c", "x"),
+        model("d", "x", provider="gemini"),
+    ]
+    candidates = without(candidates_for(keys, Selection()), avoided)
+    assert [candidate.key.key_id for candidate in candidates] == left
+
+
+def test_what_a_key_is_avoided_by() -> None:
+    assert set(subjects_of(model("a", "x"))) == {"k:a", "g:openai/a", "p:openai"}
+    assert subjects_of(model("a", "x", quota_group="t")).group == "g:openai/t"
+
+
+def test_selections_that_ask_for_the_same_are_the_same() -> None:
+    one = Selection(("x",), {"a": "1", "b": "2"}, "light")
+    other = Selection(("x",), {"b": "2", "a": "1"}, "light")
+    assert one.identity == other.identity
+    assert one.identity != Selection(("x",), {"a": "1"}, "light").identity
+    assert Selection(("x", "y")).identity != Selection(("y", "x")).identity
+    hash(one.identity)
+
+
+@pytest.mark.parametrize(
+    ("selection", "words"),
+    [
+        (Selection(), "any model"),
+        (Selection(("x",)), "model x"),
+        (Selection(("x", "y")), "model x or y"),
+        (Selection(("x",), {"t": "1"}, "heavy"), "model x with tags t=1 with workload heavy"),
+    ],
+)
+def test_a_selection_in_words(selection: Selection, words: str) -> None:
+    assert selection.describe() == words
+
+
+# -- plans -------------------------------------------------------------------------------------
+
+
+def plan(keys: list[KeySpec], selection: Selection | None = None) -> Plan:
+    return pack(candidates_for(keys, selection or Selection()), Places(Names("t")), Geometry())
+
+
+def test_a_plan_keeps_the_order_and_the_sizes_of_the_tiers() -> None:
+    keys = [model("a", "x", priority=1), model("b", "y"), model("c", "x"), model("d", "z")]
+    made = plan(keys)
+    assert [candidate.key.key_id for candidate in made.candidates] == ["b", "c", "d", "a"]
+    assert made.tiers == "3,1"
+
+
+def test_each_key_has_the_policy_of_its_provider_and_address() -> None:
+    keys = [
+        model("a", "x"),
+        model("b", "x", base_url="http://localhost/v1"),
+        model("c", "x", provider="gemini"),
+        model("d", "x"),
+    ]
+    made = plan(keys)
+    policies = [made.policies[row] for row in made.policy_rows]
+    assert policies == [
+        policy_of("openai"),
+        policy_of("openai", "http://localhost/v1"),
+        policy_of("gemini"),
+        policy_of("openai"),
+    ]
+    assert len(made.policies) == 3
+
+
+def test_keys_of_one_group_share_its_counters() -> None:
+    team = {"quota_group": "t"}
+    a, b, c = plan([model("a", "x", **team), model("b", "x", **team), model("c", "x")]).groups
+    assert a == b
+    assert set(names_in(a)).isdisjoint(names_in(c))
+
+
+def test_equal_names_at_two_providers_are_counted_apart() -> None:
+    team = {"quota_group": "t"}
+    a, b = plan([model("a", "x", **team), model("b", "x", provider="gemini", **team)]).groups
+    assert set(names_in(a)).isdisjoint(names_in(b))
+
+
+def names_in(group: GroupKeys) -> tuple[str, str, str]:
+    return group.ring, group.leases, group.queue
+
+
+def test_on_one_server_all_that_a_plan_touches_shares_a_hash_tag() -> None:
+    made = plan([model("a", "x"), model("b", "x", provider="gemini")])
+    touched = [made.shard.health, *(name for group in made.groups for name in names_in(group))]
+    assert {name[name.index("{") : name.index("}")] for name in touched} == {"{pool"}
+
+
+def test_a_candidate_is_found_by_its_field() -> None:
+    made = plan([model("a", "x"), model("b", "x")])
+    assert [made.index_of(f"k:{name}") for name in "ab"] == [0, 1]
