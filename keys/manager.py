@@ -23,7 +23,9 @@ from core.errors import ConfigurationError, NoKeys, RequestTooLarge, StorageErro
 from core.events import KeyCooledDown, emit
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
-from keys.policies import DayEnds, Need, charge_unsent, weigh
+from core.types import ProviderQuota, Usage
+from keys.policies import DayEnds, Need, charge_unsent, lesson_of, told_use, weigh
+from keys.redis_clock import RedisClock
 from keys.registry import KeyRegistry, parse_keys
 from keys.selection import (
     Candidate,
@@ -37,7 +39,6 @@ from keys.selection import (
     without,
 )
 from keys.spec import KeySpec
-from keys.redis_clock import RedisClock
 from keys.status import KeyStatus, describe, read_statuses
 from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
@@ -53,6 +54,7 @@ from lua.limiter_calls import (
     Patience,
     Refusal,
     Reserved,
+    Settlement,
     Shard,
     Turn,
     Waits,
@@ -81,6 +83,27 @@ class Reservation:
     shard: Shard
     ready_at: float
     waited: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an attempt ended.
+
+    Args:
+        charge: what it is charged in all.
+        answered: whether the provider answered as hoped.
+        marks: who is passed over from now on.
+        late: seconds from `reservation.ready_at` to the sending.
+        usage: what the provider says it used.
+        quotas: what the provider said of its limits.
+    """
+
+    charge: Charge
+    answered: bool
+    marks: tuple[Mark, ...] = ()
+    late: float = 0.0
+    usage: Usage | None = None
+    quotas: tuple[ProviderQuota, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +147,7 @@ class KeyManager:
         self._rotate = rotate
         self._day_ends = DayEnds(clock)
         self._redis_clock = RedisClock()
+        self._ratios: dict[str, float] = {}
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._plans: dict[tuple[object, ...], tuple[Plan, ...]] = {}
         self._plans_version = -1
@@ -267,7 +291,7 @@ class KeyManager:
         turn = limiter_calls.leave(self._redis, attempt.plan.shard, attempt.id)
         if turn is not None:
             reservation = attempt.reservation(attempt.plan.index_of(turn.key_field), 0.0)
-            self.settle(reservation, charge_unsent())
+            self.settle(reservation, End(charge_unsent(), answered=False))
 
     def _wake(self, shard: Shard, group: GroupKeys) -> None:
         limiter_calls.wake(self._redis, self._geometry, shard, group)
@@ -276,13 +300,7 @@ class KeyManager:
         """End the threads of the waiting room."""
         self._room.close()
 
-    def settle_call(
-        self,
-        reservation: Reservation,
-        charge: Charge,
-        marks: Sequence[Mark] = (),
-        late: float = 0.0,
-    ) -> ScriptCall:
+    def settle_call(self, reservation: Reservation, end: End) -> ScriptCall:
         """The settlement of a reservation, for a pipeline of one's own; see `settle`."""
         key = reservation.key
         return limiter_calls.settle_call(
@@ -291,24 +309,24 @@ class KeyManager:
             reservation_key=self._places.reservation(reservation.shard, reservation.id),
             reservation_id=reservation.id,
             group=self._places.group(key),
-            charge=charge,
-            marks=marks,
-            late_ms=max(0, round(late * 1000)),
+            settlement=Settlement(
+                charge=end.charge,
+                subjects="|".join(subjects_of(key)),
+                lesson=lesson_of(key.model_name, reservation.need, end.usage),
+                answered=end.answered,
+                late_ms=max(0, round(end.late * 1000)),
+                told=told_use(end.quotas),
+                marks=end.marks,
+            ),
         )
 
     def settle(
-        self,
-        reservation: Reservation,
-        charge: Charge,
-        marks: Sequence[Mark] = (),
-        also: Sequence[ScriptCall] = (),
-        late: float = 0.0,
+        self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
     ) -> list[Any]:
         """Settle with what was used and mark what must be passed over, in one round trip.
 
         Args:
             also: further scripts that go along, such as a conversation's append.
-            late: seconds from `reservation.ready_at` to the sending.
 
         Returns:
             The results of `also`; for one that failed, its exception.
@@ -317,14 +335,20 @@ class KeyManager:
             StorageError: Redis did not answer; the reservation ages out of its window.
         """
         with _storage("settle a reservation"):
-            call = self.settle_call(reservation, charge, marks, late)
-            if not also:
-                call.run(self._redis)
-                return []
-            settled, *others = run_pipeline(self._redis, [call, *also])
+            settled, *others = run_pipeline(
+                self._redis, [self.settle_call(reservation, end), *also]
+            )
             if isinstance(settled, RedisError):
                 raise settled
+        ratio = limiter_calls.settled_ratio(settled)
+        if ratio is not None:
+            self._ratios[reservation.key.model_name] = ratio
         return others
+
+    def ratio_of(self, model: str | None) -> float:
+        """Real input tokens for each estimated one of a model, as learned by all processes; from
+        0.5 to 3, and 1 for a model that nothing is known of."""
+        return self._ratios.get(model, 1.0) if model is not None else 1.0
 
     # -- the pool ------------------------------------------------------------------------------
 

@@ -140,6 +140,7 @@ class Places:
             health=self._names.health(tag),
             waiters=self._names.waiters(tag),
             deadlines=self._names.deadlines(tag),
+            ratios=self._names.ratios(tag),
             hears_all=not self._clustered,
         )
 

@@ -190,10 +190,7 @@ class RequestRouter:
 
     def _run(self, request: ChatRequest) -> Reply:
         parts = self._parts
-        flow = route(
-            request, rules=parts.rules, tokens=parts.tokens, models_of=parts.driver.keys.models_of
-        )
-        reply = run(flow, parts.driver)
+        reply = run(route(request, parts.around), parts.driver)
         emit(
             RequestFinished(
                 request_id=request.request_id,

@@ -117,6 +117,7 @@ class Shard:
     health: str
     waiters: str
     deadlines: str
+    ratios: str
     hears_all: bool = True
 
 
@@ -225,6 +226,47 @@ def reserve(
     return NoRoom(answer[1], answer[2], _passed_over(answer[3:]))
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a provider's headers said is used of each limit, whoever used it; -1 untold."""
+
+    requests: int = -1
+    tokens: int = -1
+    input: int = -1
+    output: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What an answer teaches of a model's estimates: the input tokens estimated before any
+    correction, and the real ones."""
+
+    model: str
+    estimated: int = 0
+    real: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of one attempt.
+
+    Args:
+        charge: what it is charged in all.
+        subjects: the key's, "p:<provider>|k:<key id>|g:<provider>/<group>".
+        answered: whether the provider answered as hoped.
+        late_ms: from the reservation to the sending.
+        marks: who is passed over from now on.
+    """
+
+    charge: Charge
+    subjects: str
+    lesson: Lesson
+    answered: bool = True
+    late_ms: int = 0
+    told: Told = Told()
+    marks: tuple[Mark, ...] = ()
+
+
 def settle_call(
     geometry: Geometry,
     shard: Shard,
@@ -232,18 +274,11 @@ def settle_call(
     reservation_key: str,
     reservation_id: str,
     group: GroupKeys,
-    charge: Charge,
-    marks: Sequence[Mark] = (),
-    late_ms: int = 0,
+    settlement: Settlement,
     now_ms: int | None = None,
 ) -> ScriptCall:
-    """The settlement of a reservation, to be run alone or in a pipeline.
-
-    Args:
-        late_ms: from the reservation to the sending.
-
-    It returns [1, now] when it settled and [0, now] when that was done before.
-    """
+    """The settlement of a reservation, to be run alone or in a pipeline; see `settled_ratio`."""
+    charge, told, lesson = settlement.charge, settlement.told, settlement.lesson
     return ScriptCall(
         load("settle"),
         (
@@ -254,6 +289,7 @@ def settle_call(
             group.ring,
             group.leases,
             group.queue,
+            shard.ratios,
         ),
         (
             "" if now_ms is None else now_ms,
@@ -265,10 +301,22 @@ def settle_call(
             charge.input,
             charge.output,
             int(shard.hears_all),
-            late_ms,
-            *(arg for mark in marks for arg in mark.args),
+            settlement.late_ms,
+            int(settlement.answered),
+            settlement.subjects,
+            f"{told.requests}|{told.tokens}|{told.input}|{told.output}",
+            lesson.model,
+            lesson.estimated,
+            lesson.real,
+            *(arg for mark in settlement.marks for arg in mark.args),
         ),
     )
+
+
+def settled_ratio(answer: Sequence[int]) -> float | None:
+    """The model's ratio of real to estimated input tokens that a settlement returned, or None if
+    it had been settled before."""
+    return answer[2] / 1000 if answer[0] == 1 else None
 
 
 def wake(

@@ -59,9 +59,7 @@ class Stage:
     providers: SimulatedProviderProcess
     shares_limits = True
 
-    def __init__(
-        self, window_seconds: float, permitted: int, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, window_seconds: float, permitted: int, say: Callable[[str], None]) -> None:
         self.window_seconds = window_seconds
         self._permitted = permitted
         self._say = say

@@ -100,13 +100,11 @@ def _where(error: Exception) -> str:
 
 def _settle(effect: Settle, parts: Parts) -> RouterError | None:
     if effect.turn is None:
-        parts.keys.settle(effect.reservation, effect.charge, effect.marks, late=effect.late)
+        parts.keys.settle(effect.reservation, effect.end)
         return None
     store = parts.conversations
     also = [store.append_command(effect.turn), store.index_command(effect.turn)]
-    appended, _listed = parts.keys.settle(
-        effect.reservation, effect.charge, effect.marks, also=also, late=effect.late
-    )
+    appended, _listed = parts.keys.settle(effect.reservation, effect.end, also)
     try:
         store.read_append(effect.turn, appended)
     except RouterError as error:

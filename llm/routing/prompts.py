@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,16 @@ def widest(models: Sequence[str], request: ChatRequest) -> str | None:
     return max(sizes, key=sizes.__getitem__, default=None)
 
 
-def need_of(request: ChatRequest, prompt: Prompt) -> Need:
-    """What a prompt and its answer are expected to use."""
+def need_of(request: ChatRequest, prompt: Prompt, ratio: float) -> Need:
+    """What a prompt and its answer are expected to use.
+
+    Args:
+        ratio: the model's real input tokens for each estimated one.
+    """
     expected = min(request.expected_completion_tokens, request.max_output_tokens)
-    return Need(prompt.tokens, expected, request.max_output_tokens)
+    return Need(
+        input=math.ceil(prompt.tokens * ratio),
+        expected_output=expected,
+        max_output=request.max_output_tokens,
+        estimated=prompt.tokens,
+    )
