@@ -156,7 +156,12 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Pass over `field` ("k:<key id>", "g:<provider>/<group>", "p:<provider>") for so many ms, for a reason."""
+    """Pass a subject over for so many ms, for a reason.
+
+    Args:
+        field: "k:<key id>", "g:<provider>/<group>" or "p:<provider>".
+        milliseconds: UNTIL_SOMEBODY_ACTS, or CLEAR to end it.
+    """
 
     field: str
     state: str
@@ -214,7 +219,7 @@ def reserve(
             int(shard.hears_all),
             len(weights),
             tiers,
-            *(f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights),
+            *_packed(weights),
             *candidates,
         ],
     )
@@ -421,11 +426,78 @@ def status(
         [shard.health, *(key for g in groups for key in (g.ring, g.leases))],
         ["" if now_ms is None else now_ms, *geometry.args, *fields],
     )
-    uses = []
-    for at in range(1, len(answer), 9):
-        r, t, i, o, held, in_flight, r_today, t_today, text = answer[at : at + 9]
-        uses.append(GroupUse(r, t, i, o, held, in_flight, r_today, t_today, *_mark(text)))
-    return answer[0], uses
+    return answer[0], [_use(answer[at : at + 9]) for at in range(1, len(answer), 9)]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why reserve.lua would choose a candidate or pass it over.
+
+    Args:
+        why: None where it has room now.
+        until_ms: when it would be free (Redis ms); -1 nobody knows, NEVER, 0 now.
+        room: the share of its scarcest limit that would be left.
+        share: the part of its limits that it may use after a cooldown.
+        waiting: requests that wait for its group.
+    """
+
+    why: Refusal | None
+    until_ms: int
+    room: float
+    share: float
+    waiting: int
+    use: GroupUse
+
+
+def explain(
+    redis: Calls,
+    geometry: Geometry,
+    shard: Shard,
+    *,
+    groups: Sequence[GroupKeys],
+    weights: Sequence[Weights],
+    candidates: Sequence[str],
+    now_ms: int | None = None,
+) -> tuple[int, list[Explanation]]:
+    """Why each candidate would be chosen or passed over; changes nothing.
+
+    Returns:
+        The time of Redis (ms), and an Explanation for each candidate.
+    """
+    answer = load("explain").run(
+        redis,
+        [shard.health, *(key for g in groups for key in (g.ring, g.leases, g.queue))],
+        [
+            "" if now_ms is None else now_ms,
+            *geometry.args,
+            len(weights),
+            *_packed(weights),
+            *candidates,
+        ],
+    )
+    found = []
+    for at in range(1, len(answer), 14):
+        why, until, room, share, waiting, *uses = answer[at : at + 14]
+        found.append(
+            Explanation(
+                why=Refusal(why) if why else None,
+                until_ms=until,
+                room=room / 1000,
+                share=share / 1000,
+                waiting=waiting,
+                use=_use(uses),
+            )
+        )
+    return answer[0], found
+
+
+def _packed(weights: Sequence[Weights]) -> list[str]:
+    return [f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights]
+
+
+def _use(values: Sequence[Any]) -> GroupUse:
+    r, t, i, o, held, in_flight, r_today, t_today, text = values
+    return GroupUse(r, t, i, o, held, in_flight, r_today, t_today, *_mark(text))
 
 
 def _mark(text: str) -> tuple[int, str, str]:

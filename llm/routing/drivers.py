@@ -88,7 +88,7 @@ def _send(effect: Send, parts: Parts) -> ProviderReply:
         return adapter.send(call)
     except RouterError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever an adapter raises
         # Its text and its frames may hold the secret: only its kind and place are passed on.
         raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
 

@@ -95,7 +95,7 @@ class Surroundings:
 
 
 def route(request: ChatRequest, around: Surroundings) -> Flow:
-    """Route one request to its reply. It never raises for what a provider, Redis or a store does."""
+    """Route one request to its reply; what a provider, Redis or a store does is never raised."""
     journey = _Journey(request, around)
     try:
         return (yield from journey.run())
