@@ -24,8 +24,9 @@ from rich.table import Table
 from benchmarks.timing import Timing, side_by_side
 from core.redis_connection import RedisConnection
 from core.settings import Settings
-from keys.manager import End, KeyManager, Reservation
+from keys.manager import KeyManager
 from keys.policies import Need, charge_answered, policy_of
+from keys.reservations import End, Reservation
 from keys.selection import Selection
 from keys.spec import KeySpec
 from llm.factory import build_router

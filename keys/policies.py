@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from core.types import ProviderQuota, Usage
-from lua.limiter_calls import Charge, Lesson, Told, Weights
+from lua.limiter_types import Charge, Lesson, Told, Weights
 
 LESSON_TOKENS = 50
 """A prompt that is estimated to have fewer tokens teaches nothing."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from conversation.records import Turn
 from core.types import Message
-from keys.manager import End, Reservation
 from keys.policies import Need
+from keys.reservations import End, Reservation
 from keys.selection import Selection
 from keys.spec import KeySpec
 

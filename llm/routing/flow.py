@@ -34,7 +34,7 @@ from core.events import (
     emit,
 )
 from core.types import Attempt, ChatRequest, ProviderReply, Reply
-from keys.manager import End, Refused, Reservation
+from keys.reservations import End, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from llm.routing.backoff import pause
 from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep

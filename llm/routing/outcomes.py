@@ -6,7 +6,6 @@ from conversation.records import Turn
 from core.errors import ProviderError, RouterError
 from core.events import KeyCooledDown
 from core.types import ChatRequest, ProviderReply, TokenCounts
-from keys.manager import End, Reservation
 from keys.policies import (
     charge_answered,
     charge_rejected,
@@ -14,12 +13,13 @@ from keys.policies import (
     charge_unsent,
     policy_of,
 )
+from keys.reservations import End, Reservation
 from keys.selection import subjects_of
 from keys.spec import KeySpec
 from llm.routing.prompts import Prompt
 from llm.routing.verdicts import Counted, Subject, Verdict
 from llm.tokens import TokenCounter
-from lua.limiter_calls import Mark
+from lua.limiter_types import Mark
 
 
 def answered_end(reservation: Reservation, reply: ProviderReply, late: float) -> End:

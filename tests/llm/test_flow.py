@@ -25,13 +25,13 @@ from core.errors import (
 )
 from core.events import CapacityWaited, ConversationNotSaved, Event, SettleFailed, subscribe
 from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
-from keys.manager import Refused, Reservation
 from keys.policies import Need, policy_of, weigh
+from keys.reservations import Refused, Reservation
 from keys.spec import KeySpec
 from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
 from llm.routing.flow import RetryRules, Surroundings, route
 from llm.tokens import TokenCounter
-from lua.limiter_calls import Shard
+from lua.limiter_types import Shard
 
 SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios")
 ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))

@@ -11,9 +11,9 @@ import pytest
 
 from core.redis_calls import PooledCalls
 from core.redis_connection import RedisConnection
-from keys.selection import Places
+from keys.places import Places
 from lua import limiter_calls
-from lua.limiter_calls import (
+from lua.limiter_types import (
     Charge,
     Geometry,
     GroupKeys,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lua.limiter_calls import Lesson, Mark, NoRoom, Refusal, Reserved, Told
+from lua.limiter_types import Lesson, Mark, NoRoom, Refusal, Reserved, Told
 from tests.lua.conftest import START, Bench
 
 SPAN = 61_000
