@@ -137,7 +137,6 @@ class _Journey:
             reservation = yield from self._reserve(selection, prompt, fitted_for)
             key = reservation.key
             began = around.clock()
-            late = began - reservation.ready_at
             try:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
@@ -154,7 +153,7 @@ class _Journey:
             except RouterError as error:
                 verdict = verdict_on(error)
                 self._note_failure(reservation, error, verdict, around.clock() - began)
-                yield from self._settle(reservation, failed_end(reservation, error, verdict, late))
+                yield from self._settle(reservation, failed_end(reservation, error, verdict))
                 if not verdict.retry or len(self.attempts) > around.rules.max_retries:
                     raise
                 if verdict.transient:
@@ -163,13 +162,13 @@ class _Journey:
                 # Nothing can be yielded any more: the reservation ages out by itself.
                 raise
             except BaseException:
-                yield from self._settle(reservation, unknown_end(reservation, late))
+                yield from self._settle(reservation, unknown_end(reservation))
                 raise
             else:
                 self._note(reservation, "success", around.clock() - began)
                 counts = token_counts(reply, fitted, around.tokens)
                 turn = turn_of(request, reply, counts, user_id, around.tokens)
-                yield from self._settle(reservation, answered_end(reservation, reply, late), turn)
+                yield from self._settle(reservation, answered_end(reservation, reply), turn)
                 return answered(request, key, reply, counts, self.attempts, self.elapsed())
 
     def _reserve(

@@ -22,20 +22,19 @@ from llm.tokens import TokenCounter
 from lua.limiter_types import Mark
 
 
-def answered_end(reservation: Reservation, reply: ProviderReply, late: float) -> End:
+def answered_end(reservation: Reservation, reply: ProviderReply) -> End:
     """The end of an attempt that was answered."""
     key = reservation.key
     policy = policy_of(key.provider, key.base_url)
     return End(
         charge=charge_answered(policy, reservation.need, reservation.weights, reply.usage),
         answered=True,
-        late=late,
         usage=reply.usage,
         quotas=reply.quotas,
     )
 
 
-def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict, late: float) -> End:
+def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict) -> End:
     """The end of an attempt that failed, as its verdict says."""
     key = reservation.key
     if verdict.counted is Counted.NOTHING:
@@ -45,7 +44,7 @@ def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict, l
         charge = charge_rejected(policy, reservation.weights)
     else:
         charge = charge_unknown(reservation.weights)
-    return End(charge, answered=False, marks=_marks(verdict, key, error), late=late)
+    return End(charge, answered=False, marks=_marks(verdict, key, error))
 
 
 def unsent_end() -> End:
@@ -53,9 +52,9 @@ def unsent_end() -> End:
     return End(charge_unsent(), answered=False)
 
 
-def unknown_end(reservation: Reservation, late: float) -> End:
+def unknown_end(reservation: Reservation) -> End:
     """The end of an attempt that was interrupted: all of it may have been counted."""
-    return End(charge_unknown(reservation.weights), answered=False, late=late)
+    return End(charge_unknown(reservation.weights), answered=False)
 
 
 def subject_names(key: KeySpec) -> dict[Subject, str]:
