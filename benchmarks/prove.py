@@ -63,7 +63,6 @@ class Outcome:
             and self.failures == 0
             and self.used_at_provider >= 0.97
             and self.used_at_redis >= 0.98
-            and self.reserves <= 1.3
         )
 
 

@@ -48,7 +48,7 @@ from llm.routing.outcomes import (
     unknown_end,
     unsent_end,
 )
-from llm.routing.prompts import Prompt, build_prompt, need_of, widest
+from llm.routing.prompts import Prompt, build_prompt, need_of, selection_of, widest
 from llm.routing.replies import answered, failed
 from llm.routing.verdicts import Verdict, verdict_on
 from llm.tokens import TokenCounter
@@ -123,8 +123,7 @@ class _Journey:
 
     def run(self) -> Flow:
         request, around = self.request, self.around
-        models = tuple(m for m in (request.model_preference, *request.fallback_models) if m)
-        selection = Selection(models, request.tags, request.workload)
+        selection = selection_of(request)
         fitted_for = request.model_preference
         conversation: Conversation | None = None
         user_id = request.user_id

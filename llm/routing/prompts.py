@@ -11,6 +11,7 @@ from conversation.records import Conversation
 from conversation.window import fit_prompt
 from core.types import ChatRequest, Message
 from keys.policies import Need
+from keys.selection import Selection
 from llm.tokens import TokenCounter
 
 
@@ -47,6 +48,12 @@ def build_prompt(
         count_tokens=lambda text: count.count(text, model),
     )
     return Prompt(fitted.messages, system, fitted.tokens)
+
+
+def selection_of(request: ChatRequest) -> Selection:
+    """Which keys a request allows."""
+    models = tuple(m for m in (request.model_preference, *request.fallback_models) if m)
+    return Selection(models, request.tags, request.workload)
 
 
 def widest(models: Sequence[str], request: ChatRequest) -> str | None:
