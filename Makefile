@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types imports unit bench clean
+.PHONY: help setup demo test lint types imports unit bench prove clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -27,6 +27,7 @@ test: setup lint types imports unit ## lint, types, import contract, all tests
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 types: setup
 	$(BIN)/mypy
@@ -37,8 +38,12 @@ imports: setup
 unit: setup
 	$(BIN)/pytest -n 2
 
-bench: setup ## measure the router beside PING and the bare SDKs
+bench: setup ## measure the router beside PING, the bare SDK and other limiters
 	@$(BIN)/python -m benchmarks.router
+	@$(BIN)/python -m benchmarks.limiter
+
+prove: setup ## show that no limit is passed and nearly all is used (three minutes)
+	@$(BIN)/python -m benchmarks.prove
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -24,8 +24,9 @@ from rich.table import Table
 from benchmarks.timing import Timing, side_by_side
 from core.redis_connection import RedisConnection
 from core.settings import Settings
-from keys.manager import KeyManager, Reservation
+from keys.manager import KeyManager
 from keys.policies import Need, charge_answered, policy_of
+from keys.reservations import End, Reservation
 from keys.selection import Selection
 from keys.spec import KeySpec
 from llm.factory import build_router
@@ -116,7 +117,8 @@ def _things(router: RequestRouter, bare: Callable[[], object]) -> dict[str, Call
     def settle() -> None:
         reservation = open_reservations.pop()
         policy = policy_of(reservation.key.provider, reservation.key.base_url)
-        manager.settle(reservation, charge_answered(policy, need, reservation.weights, None))
+        charge = charge_answered(policy, need, reservation.weights, None)
+        manager.settle(reservation, End(charge, answered=True))
 
     return {
         "PING": redis.client.ping,

@@ -1,105 +1,52 @@
 """KeyManager: which key serves a request, what is reserved on it, and how each key fares.
 
 The decision itself is one Lua call (`lua/reserve.lua`); this file prepares it, names its outcome
-in the project's terms and keeps the plans that do not change from request to request.
+in the project's terms and keeps the pools that do not change from request to request.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from core.errors import ConfigurationError, NoKeys, RequestTooLarge, StorageError
+from core.errors import ConfigurationError, NoKeys, StorageError
 from core.events import KeyCooledDown, emit
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
-from keys.policies import DayEnds, Need, charge_unsent, weigh
+from keys.explain import KeyExplanation, explain_candidates
+from keys.limiter import Attempt, Limiter
+from keys.places import Places
+from keys.policies import Need
+from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
+from keys.reservations import End, Refused, Reservation, refused
 from keys.selection import (
-    Candidate,
-    Places,
-    Plan,
     Selection,
     candidates_for,
     first_of_each_model,
-    pack,
     subjects_of,
     without,
 )
 from keys.spec import KeySpec
-from keys.redis_clock import RedisClock
 from keys.status import KeyStatus, describe, read_statuses
-from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
-from lua.limiter_calls import (
-    CLEAR,
-    NEVER,
-    NO_PATIENCE,
-    Charge,
-    Geometry,
-    GroupKeys,
-    Mark,
-    NoRoom,
-    Patience,
-    Refusal,
-    Reserved,
-    Shard,
-    Turn,
-    Waits,
-    Weights,
-)
-from lua.loader import ScriptCall, run_pipeline
+from lua.limiter_types import CLEAR, Geometry, Mark, NoRoom, Refusal
+from lua.loader import ScriptCall
 from lua.names import Names
-
-MAX_CANDIDATES = 32
-"""So many keys are looked at in one call; a larger pool is tried in parts, in random order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """A key, and what is reserved on it for one attempt.
-
-    Args:
-        ready_at: the monotonic time (s) at which Redis counts the request; it is to be sent now.
-        waited: seconds that it stood in the queue.
-    """
-
-    id: str
-    key: KeySpec
-    need: Need
-    weights: Weights
-    shard: Shard
-    ready_at: float
-    waited: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """No key has room, or none had any for as long as the request could wait.
-
-    Args:
-        retry_after: seconds until one has, at the latest; None if nobody knows.
-    """
-
-    retry_after: float | None
-    reason: str
 
 
 class KeyManager:
     """Chooses, reserves, settles and reports. Safe under threads; shares its limits through Redis.
 
     Args:
-        redis: runs commands on Redis.
+        redis: the connection to the server that keeps the counters.
         registry: the keys of `keys.json`.
         window_seconds: the length of the providers' minute; 60 but in demos and tests.
         prefix: what all Redis keys begin with.
@@ -122,18 +69,10 @@ class KeyManager:
         self._places = Places(Names(prefix))
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
-        self._day_ends = DayEnds(clock)
-        self._redis_clock = RedisClock()
-        self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
-        self._plans: dict[tuple[object, ...], tuple[Plan, ...]] = {}
-        self._plans_version = -1
-        self._plans_lock = threading.Lock()
-        self._room = WaitingRoom(
-            redis.pubsub,
-            self._places.channel,
-            lambda shard, group: self._wake(shard, group),
-            patience=min(5.0, max(0.25, window_seconds / 12)),
-        )
+        self._limiter = Limiter(redis, self._places, self._geometry, clock=clock)
+        self._pools: dict[tuple[object, ...], Pool] = {}
+        self._pools_version = -1
+        self._pools_lock = threading.Lock()
 
     @property
     def registry(self) -> KeyRegistry:
@@ -149,6 +88,11 @@ class KeyManager:
         """The models of the keys that a selection allows, in the order in which they are tried."""
         allowed = candidates_for(self._registry.keys(), selection)
         return tuple(dict.fromkeys(candidate.key.model_name for candidate in allowed))
+
+    def ratio_of(self, model: str | None) -> float:
+        """Real input tokens for each estimated one of a model, as learned by all processes; from
+        0.5 to 3, and 1 for a model that nothing is known of."""
+        return self._limiter.ratio_of(model)
 
     # -- one request ---------------------------------------------------------------------------
 
@@ -179,136 +123,30 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
-        plans = self._plans_for(selection, avoid)
+        pool = self._pool_for(selection, avoid)
         refusals: list[NoRoom] = []
         with _storage("reserve a key"):
-            for number, plan in enumerate(plans):
-                last = number == len(plans) - 1
-                attempt = _Attempt(
-                    plan, need, self._weights(plan, need), reservation_id, lease_seconds
-                )
-                patience = max_wait if last else 0.0
-                outcome = self._reserve_or_wait(attempt, patience, priority)
-                if not isinstance(outcome, NoRoom):
+            for plan in pool.plans():
+                attempt = Attempt(plan, need, reservation_id, lease_seconds)
+                # A larger pool is searched first: the queue is for when all of it is full.
+                if max_wait > 0 and not pool.large:
+                    return self._wait(attempt, max_wait, priority, refusals)
+                outcome = self._limiter.reserve(attempt)
+                if isinstance(outcome, Reservation):
                     return outcome
                 refusals.append(outcome)
-        return _refused(refusals, need)
-
-    def _weights(self, plan: Plan, need: Need) -> list[Weights]:
-        return [weigh(policy, need, self._day_ends(policy.day_zone)) for policy in plan.policies]
-
-    def _reserve_now(self, attempt: _Attempt, patience: Patience) -> Reservation | NoRoom | Waits:
-        plan = attempt.plan
-        before = time.monotonic()
-        answer = limiter_calls.reserve(
-            self._redis,
-            self._geometry,
-            plan.shard,
-            reservation_key=self._places.reservation(plan.shard, attempt.id),
-            reservation_id=attempt.id,
-            groups=plan.groups,
-            weights=attempt.weights,
-            candidates=plan.rows,
-            tiers=plan.tiers,
-            lease_ms=round(attempt.lease_seconds * 1000),
-            rotation=next(self._turn),
-            patience=patience,
-        )
-        self._redis_clock.observe(before, answer.now_ms)
-        if isinstance(answer, Reserved):
-            ready_at = self._redis_clock.local(answer.now_ms)
-            return attempt.reservation(answer.candidate, ready_at)
-        return answer
-
-    def _reserve_or_wait(
-        self, attempt: _Attempt, max_wait: float, priority: int
-    ) -> Reservation | Refused | NoRoom:
-        if max_wait <= 0:
-            outcome = self._reserve_now(attempt, NO_PATIENCE)
-            assert not isinstance(outcome, Waits), "it was not asked to wait"
-            return outcome
-        plan = attempt.plan
-        fields = [subjects_of(candidate.key).group for candidate in plan.candidates]
-        ticket = Ticket(attempt.id, plan.shard, dict(zip(fields, plan.groups, strict=True)))
-        began = time.monotonic()
-        channel = self._room.enter(ticket)
-        try:
-            patience = Patience(round(max_wait * 1000), priority, channel)
-            outcome = self._reserve_now(attempt, patience)
-            if not isinstance(outcome, Waits):
-                return outcome
-            for candidate, at_ms in outcome.looks:
-                seconds = (at_ms - outcome.now_ms) / 1000
-                self._room.look_later(plan.shard, plan.groups[candidate], seconds)
-            turn = self._room.wait(ticket, max_wait)
-            if turn is None:
-                turn = limiter_calls.leave(self._redis, plan.shard, attempt.id)
-        except BaseException:
-            self._give_back(attempt)
-            raise
-        finally:
-            self._room.exit(ticket)
-        if turn is None:
-            return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
-        return self._take_turn(attempt, turn, began)
-
-    def _take_turn(self, attempt: _Attempt, turn: Turn, began: float) -> Reservation:
-        index = attempt.plan.index_of(turn.key_field)
-        try:
-            time.sleep(turn.delay_seconds)
-        except BaseException:
-            self._give_back(attempt)
-            raise
-        ready_at = self._redis_clock.local(turn.at_ms)
-        return attempt.reservation(index, ready_at, waited=time.monotonic() - began)
-
-    def _give_back(self, attempt: _Attempt) -> None:
-        """Whoever waited is interrupted: leave the queue, and give back what was reserved."""
-        turn = limiter_calls.leave(self._redis, attempt.plan.shard, attempt.id)
-        if turn is not None:
-            reservation = attempt.reservation(attempt.plan.index_of(turn.key_field), 0.0)
-            self.settle(reservation, charge_unsent())
-
-    def _wake(self, shard: Shard, group: GroupKeys) -> None:
-        limiter_calls.wake(self._redis, self._geometry, shard, group)
-
-    def close(self) -> None:
-        """End the threads of the waiting room."""
-        self._room.close()
-
-    def settle_call(
-        self,
-        reservation: Reservation,
-        charge: Charge,
-        marks: Sequence[Mark] = (),
-        late: float = 0.0,
-    ) -> ScriptCall:
-        """The settlement of a reservation, for a pipeline of one's own; see `settle`."""
-        key = reservation.key
-        return limiter_calls.settle_call(
-            self._geometry,
-            reservation.shard,
-            reservation_key=self._places.reservation(reservation.shard, reservation.id),
-            reservation_id=reservation.id,
-            group=self._places.group(key),
-            charge=charge,
-            marks=marks,
-            late_ms=max(0, round(late * 1000)),
-        )
+                self._learn(pool, attempt, outcome)
+            if max_wait > 0:
+                return self._wait(attempt, max_wait, priority, refusals)
+        return refused(refusals, need)
 
     def settle(
-        self,
-        reservation: Reservation,
-        charge: Charge,
-        marks: Sequence[Mark] = (),
-        also: Sequence[ScriptCall] = (),
-        late: float = 0.0,
+        self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
     ) -> list[Any]:
         """Settle with what was used and mark what must be passed over, in one round trip.
 
         Args:
             also: further scripts that go along, such as a conversation's append.
-            late: seconds from `reservation.ready_at` to the sending.
 
         Returns:
             The results of `also`; for one that failed, its exception.
@@ -317,16 +155,21 @@ class KeyManager:
             StorageError: Redis did not answer; the reservation ages out of its window.
         """
         with _storage("settle a reservation"):
-            call = self.settle_call(reservation, charge, marks, late)
-            if not also:
-                call.run(self._redis)
-                return []
-            settled, *others = run_pipeline(self._redis, [call, *also])
-            if isinstance(settled, RedisError):
-                raise settled
-        return others
+            return self._limiter.settle(reservation, end, also)
 
     # -- the pool ------------------------------------------------------------------------------
+
+    def explain(self, need: Need, selection: Selection) -> list[KeyExplanation]:
+        """For every key that the selection allows, whether it would serve a request now, and why
+        not and from when on. Reserves nothing.
+
+        Raises:
+            NoKeys: nothing that is configured fits the selection.
+            StorageError: Redis did not answer.
+        """
+        pool = self._pool_for(selection, ())
+        with _storage("explain a choice"):
+            return explain_candidates(self._limiter, pool, need)
 
     def mark_key_unhealthy(
         self, key_id: str, cooldown_seconds: float, reason: str = "marked by hand"
@@ -334,26 +177,32 @@ class KeyManager:
         """Pass a key over for a time, in all processes. A longer cooldown in force stays.
 
         Raises:
-            ConfigurationError: no such key.
+            ConfigurationError: no such key, or a negative time.
             StorageError: Redis did not answer.
         """
         if cooldown_seconds < 0:
             raise ConfigurationError(f"cooldown_seconds is {cooldown_seconds}; write 0 or more")
         key = self._known(key_id)
-        mark = Mark(
-            subjects_of(key).key, "throttled", round(cooldown_seconds * 1000), _clean(reason)
-        )
+        subject = subjects_of(key).key
+        mark = Mark(subject, "throttled", round(cooldown_seconds * 1000), _clean(reason))
         with _storage("mark a key"):
             limiter_calls.mark(self._redis, self._places.shard(key.provider), [mark])
         emit(KeyCooledDown(key.provider, key_id, "throttled", cooldown_seconds, reason))
 
     def mark_key_healthy(self, key_id: str) -> None:
-        """End a key's cooldown, or take it back into rotation."""
+        """End a key's cooldown, or take it back into rotation.
+
+        Raises:
+            ConfigurationError: no such key.
+            StorageError: Redis did not answer.
+        """
         key = self._known(key_id)
         subjects = subjects_of(key)
         marks = [Mark(subject, "", CLEAR, "") for subject in (subjects.key, subjects.group)]
         with _storage("clear a key's mark"):
             limiter_calls.mark(self._redis, self._places.shard(key.provider), marks)
+        with self._pools_lock:
+            self._pools.clear()
 
     def add_key(self, key: KeySpec | dict[str, Any]) -> KeySpec:
         """Add a key to this process at run time; `keys.json` is not changed.
@@ -408,7 +257,28 @@ class KeyManager:
         except StorageError as error:
             return {"healthy": False, "reason": str(error), "keys_file": self._registry.problem}
 
+    def close(self) -> None:
+        """End the threads of the waiting room."""
+        self._limiter.close()
+
     # -- inside --------------------------------------------------------------------------------
+
+    def _wait(
+        self, attempt: Attempt, max_wait: float, priority: int, before: Sequence[NoRoom]
+    ) -> Reservation | Refused:
+        outcome = self._limiter.reserve_or_wait(attempt, max_wait, priority)
+        if isinstance(outcome, NoRoom):
+            return refused([*before, outcome], attempt.need)
+        return outcome
+
+    def _learn(self, pool: Pool, attempt: Attempt, outcome: NoRoom) -> None:
+        if not pool.large:
+            return
+        pool.learn(attempt.plan, outcome.passed_over, outcome.now_ms)
+        cooling = [p for p in outcome.passed_over if p.why is Refusal.COOLING]
+        if 2 * len(cooling) > len(attempt.plan.packed):
+            # Where so many are passed over, one look at all marks saves many calls.
+            pool.learn_marks(limiter_calls.blocked(self._redis, attempt.plan.shard))
 
     def _known(self, key_id: str) -> KeySpec:
         key = self._registry.get(key_id)
@@ -421,15 +291,15 @@ class KeyManager:
         with _storage("read the keys' status"):
             return read_statuses(self._redis, self._places, self._geometry, keys)
 
-    def _plans_for(self, selection: Selection, avoid: Collection[str]) -> tuple[Plan, ...]:
+    def _pool_for(self, selection: Selection, avoid: Collection[str]) -> Pool:
         keys = self._registry.keys()
-        with self._plans_lock:
-            if self._plans_version != self._registry.version:
-                self._plans.clear()
-                self._plans_version = self._registry.version
-            plans = None if avoid else self._plans.get(selection.identity)
-        if plans is not None:
-            return plans
+        with self._pools_lock:
+            if self._pools_version != self._registry.version:
+                self._pools.clear()
+                self._pools_version = self._registry.version
+            pool = None if avoid else self._pools.get(selection.identity)
+        if pool is not None:
+            return pool
         allowed = candidates_for(keys, selection)
         if not allowed:
             raise NoKeys(_nothing_fits(keys, selection))
@@ -438,33 +308,11 @@ class KeyManager:
         candidates = without(allowed, avoid)
         if not candidates:
             raise NoKeys(f"every key for {selection.describe()} was tried and failed")
-        plans = tuple(pack(part, self._places, self._geometry) for part in _parts(candidates))
+        pool = Pool(candidates, self._places, self._geometry)
         if not avoid:
-            with self._plans_lock:
-                self._plans[selection.identity] = plans
-        return plans
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """One reservation to be made: on which keys, for what, under which id."""
-
-    plan: Plan
-    need: Need
-    weights: list[Weights]
-    id: str
-    lease_seconds: float
-
-    def reservation(self, candidate: int, ready_at: float, waited: float = 0.0) -> Reservation:
-        return Reservation(
-            self.id,
-            self.plan.candidates[candidate].key,
-            self.need,
-            self.weights[self.plan.policy_rows[candidate]],
-            self.plan.shard,
-            ready_at,
-            waited,
-        )
+            with self._pools_lock:
+                self._pools[selection.identity] = pool
+        return pool
 
 
 @lru_cache(maxsize=1)
@@ -494,34 +342,6 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except RedisError as error:
         raise StorageError(f"could not {what}: Redis said {error}") from error
-
-
-def _parts(candidates: tuple[Candidate, ...]) -> Iterator[tuple[Candidate, ...]]:
-    for at in range(0, len(candidates), MAX_CANDIDATES):
-        yield candidates[at : at + MAX_CANDIDATES]
-
-
-def _refused(refusals: Sequence[NoRoom], need: Need) -> Refused:
-    if all(refusal.when_ms == NEVER for refusal in refusals):
-        raise RequestTooLarge(
-            f"the request needs about {need.input} input and up to {need.max_output} output "
-            "tokens; that is more than any allowed key admits in a minute or a day: shorten it, "
-            "lower max_output_tokens, or allow a key with larger limits"
-        )
-    waits = [r.wait_seconds for r in refusals if r.wait_seconds is not None]
-    counts: dict[Refusal, int] = {}
-    for refusal in refusals:
-        for passed in refusal.passed_over:
-            counts[passed.why] = counts.get(passed.why, 0) + 1
-    words = {
-        Refusal.FULL: "full",
-        Refusal.IN_FLIGHT: "busy",
-        Refusal.QUEUED: "with others waiting for them",
-        Refusal.COOLING: "cooling down or out of rotation",
-        Refusal.TOO_LARGE: "too small for this request",
-    }
-    reason = ", ".join(f"{counts[why]} {word}" for why, word in words.items() if why in counts)
-    return Refused(min(waits) if waits else None, f"no key has room now: {reason}")
 
 
 def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:

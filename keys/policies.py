@@ -9,14 +9,17 @@ max_tokens and gives nothing back before its counter resets.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from core.types import Usage
-from lua.limiter_calls import Charge, Weights
+from core.types import ProviderQuota, Usage
+from lua.limiter_types import Charge, Lesson, Told, Weights
+
+LESSON_TOKENS = 50
+"""A prompt that is estimated to have fewer tokens teaches nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +27,16 @@ class Need:
     """What a request is expected to use, in tokens.
 
     Args:
-        input: the estimate of the prompt.
+        input: the estimate of the prompt, corrected by what was learned of its model.
         expected_output: what the caller expects the answer to have.
         max_output: the most that the answer may have.
+        estimated: the estimate before that correction; 0 where none was made.
     """
 
     input: int
     expected_output: int
     max_output: int
+    estimated: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,34 @@ def charge_unknown(weights: Weights) -> Charge:
 def charge_unsent() -> Charge:
     """The charge of a call that never left: nothing."""
     return Charge(0, 0, 0, 0)
+
+
+def told_use(quotas: Sequence[ProviderQuota]) -> Told:
+    """What a provider's headers say is used of each limit, by whomever.
+
+    Example:
+        >>> told_use([ProviderQuota("requests", remaining=40, limit=60)]).requests
+        20
+    """
+    used = {
+        quota.dimension: max(0, quota.limit - quota.remaining)
+        for quota in quotas
+        if quota.limit is not None
+    }
+    return Told(
+        requests=used.get("requests", -1),
+        tokens=used.get("tokens", -1),
+        input=used.get("input_tokens", -1),
+        output=used.get("output_tokens", -1),
+    )
+
+
+def lesson_of(model: str, need: Need, usage: Usage | None) -> Lesson:
+    """What an answer teaches of a model's estimates; short prompts teach nothing, as what every
+    message costs beyond its text outweighs them."""
+    if usage is None or need.estimated < LESSON_TOKENS:
+        return Lesson(model)
+    return Lesson(model, need.estimated, usage.input)
 
 
 def day_end_ms(zone: tzinfo, now: datetime) -> int:

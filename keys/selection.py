@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keys.policies import Policy, policy_of
 from keys.spec import KeySpec
-from lua.limiter_calls import Geometry, GroupKeys, Shard
-from lua.names import Names
 
 
 @dataclass(frozen=True)
@@ -50,24 +46,6 @@ class Candidate:
 
     key: KeySpec
     tier: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Candidates of one shard in the order in which they are tried, packed for reserve.lua."""
-
-    shard: Shard
-    candidates: tuple[Candidate, ...]
-    groups: tuple[GroupKeys, ...]
-    policies: tuple[Policy, ...]
-    policy_rows: tuple[int, ...]
-    rows: tuple[str, ...]
-    tiers: str
-
-    def index_of(self, key_field: str) -> int:
-        """Which candidate has this field, "k:<key id>"."""
-        key_id = key_field.removeprefix("k:")
-        return next(n for n, c in enumerate(self.candidates) if c.key.key_id == key_id)
 
 
 def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candidate, ...]:
@@ -119,83 +97,3 @@ def subjects_of(key: KeySpec) -> Subjects:
         'g:openai/a'
     """
     return Subjects(f"p:{key.provider}", f"k:{key.key_id}", f"g:{key.provider}/{key.group}")
-
-
-class Places:
-    """Where each key's counters lie in Redis.
-
-    Args:
-        clustered: each provider's limits on a shard of their own, else all on one.
-    """
-
-    def __init__(self, names: Names, *, clustered: bool = False) -> None:
-        self._names = names
-        self._clustered = clustered
-
-    def shard(self, provider: str) -> Shard:
-        """What the groups of a provider's shard share."""
-        tag = self._names.shard(provider, clustered=self._clustered)
-        return Shard(
-            tag=tag,
-            health=self._names.health(tag),
-            waiters=self._names.waiters(tag),
-            deadlines=self._names.deadlines(tag),
-            hears_all=not self._clustered,
-        )
-
-    def group(self, key: KeySpec) -> GroupKeys:
-        """The keys of a key's quota group."""
-        place = (self.shard(key.provider).tag, key.provider, key.group)
-        names = self._names
-        return GroupKeys(names.group(*place), names.leases(*place), names.queue(*place))
-
-    def reservation(self, shard: Shard, reservation_id: str) -> str:
-        """The record of a reservation."""
-        return self._names.reservation(shard.tag, reservation_id)
-
-    def channel(self, shard: Shard, process_id: str) -> str:
-        """Where the waiters of a process are told of their turns."""
-        return self._names.channel(shard.tag, process_id)
-
-
-def pack(candidates: tuple[Candidate, ...], places: Places, geometry: Geometry) -> Plan:
-    """Make a plan: what of it does not depend on the request is computed here, once.
-
-    Args:
-        candidates: of one shard, the best tier first.
-    """
-    policies: list[Policy] = []
-    rows, policy_rows = [], []
-    for candidate in candidates:
-        key = candidate.key
-        policy = policy_of(key.provider, key.base_url)
-        if policy not in policies:
-            policies.append(policy)
-        policy_rows.append(policies.index(policy))
-        limits = (key.rpm, key.tpm, key.itpm, key.otpm, key.rpd, key.tpd, key.max_parallel)
-        row = (
-            policy_rows[-1] + 1,
-            *subjects_of(key),
-            *(limit or 0 for limit in limits),
-            *_burst(key, geometry),
-        )
-        rows.append("|".join(str(part) for part in row))
-    sizes = Counter(candidate.tier for candidate in candidates)
-    return Plan(
-        shard=places.shard(candidates[0].key.provider),
-        candidates=candidates,
-        groups=tuple(places.group(candidate.key) for candidate in candidates),
-        policies=tuple(policies),
-        policy_rows=tuple(policy_rows),
-        rows=tuple(rows),
-        tiers=",".join(str(sizes[tier]) for tier in sorted(sizes)),
-    )
-
-
-def _burst(key: KeySpec, geometry: Geometry) -> tuple[int, int]:
-    """Slots to look back, and the requests they may hold, for the optional sub-minute cap."""
-    if key.burst_window_seconds is None or key.rpm is None:
-        return 0, 0
-    share = min(1.0, key.burst_window_seconds * 1000 / geometry.window_ms)
-    slots = -int(-key.burst_window_seconds * 1000 // geometry.slot_ms) + 1
-    return min(slots, geometry.counted), max(1, int(key.rpm * share))

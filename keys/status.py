@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any, TypedDict
 
 from core.redis_calls import Calls
-from keys.selection import Places, subjects_of
+from keys.places import Places
+from keys.selection import subjects_of
 from keys.spec import KeySpec
 from lua import limiter_calls
-from lua.limiter_calls import UNTIL_SOMEBODY_ACTS, Geometry, GroupUse
+from lua.limiter_types import UNTIL_SOMEBODY_ACTS, Geometry, GroupUse
 
 
 class LimitUse(TypedDict):

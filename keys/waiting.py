@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
-from lua.limiter_calls import GroupKeys, Shard, Turn
+from lua.limiter_types import GroupKeys, Shard, Turn
 
 _log = logging.getLogger(__name__)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from conversation.store import ConversationStore
 from core.redis_connection import open_redis
 from core.settings import Settings, get_settings
-from conversation.store import ConversationStore
 from keys.manager import build_key_manager
 from keys.secret_store import CachedSecrets, SecretStore, get_secret_store
 from llm.parts import RouterParts
 from llm.providers.registry import ProviderRegistry, get_provider_registry
 from llm.router import RequestRouter
 from llm.routing.drivers import Parts
-from llm.routing.flow import RetryRules
+from llm.routing.flow import RetryRules, Surroundings
 from llm.tokens import TokenCounter, load_tiktoken
 from lua.names import Names
 from observability.logs import follow_with_logs
@@ -60,14 +60,17 @@ def build_router(
             settings.conversation_ttl_seconds,
         ),
     )
-    rules = RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000)
     return RequestRouter(
         RouterParts(
             settings=settings,
             redis=connection,
             driver=driver,
-            rules=rules,
-            tokens=TokenCounter(load_tiktoken),
+            around=Surroundings(
+                rules=RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000),
+                tokens=TokenCounter(load_tiktoken),
+                models_of=keys.models_of,
+                ratio_of=keys.ratio_of,
+            ),
             on_close=(connection.close, keys.close, unfollow_metrics, unfollow_logs),
         )
     )

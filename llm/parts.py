@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from core.redis_connection import RedisConnection
 from core.settings import Settings
 from llm.routing.drivers import Parts
-from llm.routing.flow import RetryRules
-from llm.tokens import TokenCounter
+from llm.routing.flow import Surroundings
 
 
 @dataclass(frozen=True)
@@ -19,8 +18,7 @@ class RouterParts:
     settings: Settings
     redis: RedisConnection
     driver: Parts
-    rules: RetryRules
-    tokens: TokenCounter
+    around: Surroundings
     on_close: tuple[Callable[[], None], ...] = ()
 
     def close(self) -> None:

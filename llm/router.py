@@ -11,16 +11,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict
 from uuid import uuid4
 
 from core.events import RequestFinished, emit
 from core.types import ChatRequest, Message, Reply
+from keys.explain import KeyExplanation
 from llm.arguments import checked
 from llm.health import health_of
 from llm.parts import RouterParts
 from llm.routing.drivers import run
 from llm.routing.flow import route
+from llm.routing.prompts import build_prompt, need_of, selection_of
+
+
+class Explained(TypedDict):
+    """What `RequestRouter.explain` tells."""
+
+    estimated_tokens: int
+    ratio: float
+    input_tokens: int
+    keys: list[KeyExplanation]
 
 
 class RequestRouter:
@@ -161,6 +172,57 @@ class RequestRouter:
             )
         )
 
+    def explain(
+        self,
+        prompt: str,
+        model_preference: str | None = None,
+        system_prompt: str | None = None,
+        expected_completion_tokens: int = 512,
+        max_output_tokens: int = 2048,
+        *,
+        fallback_models: Sequence[str] = (),
+        workload: str | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> Explained:
+        """Tell for every key whether it would serve this prompt now, and why not. Reserves nothing.
+
+        Args:
+            As for `send_one_shot`.
+
+        Returns:
+            A dict: `estimated_tokens` of the prompt, the model's learned `ratio` of real to
+            estimated ones, `input_tokens` that would be reserved, and `keys`, each with `verdict`
+            ("chosen", "free", "passed over"), `why`, `free_in` seconds, `limits` and more.
+
+        Raises:
+            core.errors.InvalidRequest: an argument is wrong.
+            core.errors.NoKeys: no configured key fits.
+            core.errors.StorageError: Redis did not answer.
+        """
+        request = checked(
+            ChatRequest(
+                request_id=uuid4().hex,
+                messages=(Message("user", prompt),),
+                system_prompt=system_prompt,
+                model_preference=model_preference,
+                fallback_models=tuple(fallback_models),
+                workload=workload,
+                tags=dict(tags or {}),
+                expected_completion_tokens=expected_completion_tokens,
+                max_output_tokens=max_output_tokens,
+            )
+        )
+        around, keys = self._parts.around, self._parts.driver.keys
+        built = build_prompt(request, None, model_preference, around.tokens)
+        ratio = around.ratio_of(model_preference)
+        need = need_of(request, built, ratio)
+        return Explained(
+            estimated_tokens=built.tokens,
+            ratio=ratio,
+            input_tokens=need.input,
+            keys=keys.explain(need, selection_of(request)),
+        )
+
     def health_check(self) -> dict[str, Any]:
         """Whether requests can be served now, with a reason for each part.
 
@@ -190,10 +252,7 @@ class RequestRouter:
 
     def _run(self, request: ChatRequest) -> Reply:
         parts = self._parts
-        flow = route(
-            request, rules=parts.rules, tokens=parts.tokens, models_of=parts.driver.keys.models_of
-        )
-        reply = run(flow, parts.driver)
+        reply = run(route(request, parts.around), parts.driver)
         emit(
             RequestFinished(
                 request_id=request.request_id,

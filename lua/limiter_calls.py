@@ -3,168 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
+from typing import Any
 
 from core.redis_calls import Calls
+from lua.limiter_types import (
+    NO_PATIENCE,
+    Explanation,
+    Geometry,
+    GroupKeys,
+    GroupUse,
+    Mark,
+    NoRoom,
+    PassedOver,
+    Patience,
+    Refusal,
+    Reserved,
+    Settlement,
+    Shard,
+    Turn,
+    Waits,
+    Weights,
+)
 from lua.loader import ScriptCall, load
-
-SLOTS = 120
-"""Sub-buckets a window. More make the window tighter and a refusal dearer."""
-
-COUNTED_SLOTS = SLOTS + 2
-"""One slot more than a window, so that every window of any phase is covered, and one for the time
-that a request needs from its reservation to the provider."""
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """The ring's measures. All processes that share a Redis use the same.
-
-    Example:
-        >>> Geometry(window_ms=60_000).slot_ms
-        500.0
-    """
-
-    window_ms: int = 60_000
-    slots: int = SLOTS
-    counted: int = COUNTED_SLOTS
-
-    @property
-    def slot_ms(self) -> float:
-        return self.window_ms / self.slots
-
-    @property
-    def args(self) -> tuple[int, int, int]:
-        return self.window_ms, self.slots, self.counted
-
-
-class Refusal(IntEnum):
-    """Why a candidate was passed over; the numbers are those of candidates.lua."""
-
-    COOLING = 1
-    TOO_LARGE = 2
-    FULL = 3
-    IN_FLIGHT = 4
-    QUEUED = 5
-
-
-NEVER = -2
-UNTIL_SOMEBODY_ACTS = -1
-CLEAR = -2
-
-
-@dataclass(frozen=True, slots=True)
-class PassedOver:
-    """A candidate (its index from 0) that could not serve, and until when (Redis ms, -1 open)."""
-
-    candidate: int
-    why: Refusal
-    until_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Reserved:
-    """A key was chosen and charged: the candidate's index from 0 and the slot of the charge."""
-
-    now_ms: int
-    candidate: int
-    slot: int
-    passed_over: tuple[PassedOver, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NoRoom:
-    """No candidate has room. `when_ms` is the next opening, -1 unknown, NEVER for none."""
-
-    now_ms: int
-    when_ms: int
-    passed_over: tuple[PassedOver, ...]
-
-    @property
-    def wait_seconds(self) -> float | None:
-        """Seconds until the next opening, by the clock of Redis; None if it is not known."""
-        return None if self.when_ms < 0 else max(0, self.when_ms - self.now_ms) / 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """The request stands in the queue. `looks` are the candidates (from 0) for which nobody else
-    will call `wake`, each with the Redis ms at which to do it."""
-
-    now_ms: int
-    looks: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupKeys:
-    """The Redis keys of one quota group."""
-
-    ring: str
-    leases: str
-    queue: str
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The Redis keys that the groups of one shard share.
-
-    Args:
-        hears_all: whether PUBLISH tells the number of all listeners; not so on a cluster.
-    """
-
-    tag: str
-    health: str
-    waiters: str
-    deadlines: str
-    hears_all: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How a request may wait: how long (ms), with what priority, and where it is told its turn."""
-
-    max_wait_ms: int
-    priority: int
-    channel: str
-
-
-NO_PATIENCE = Patience(0, 0, "")
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """What one request would add under one provider's policy, in tokens; `day_end_ms` is when the
-    provider's day ends (Unix ms)."""
-
-    tokens: int
-    input: int
-    output: int
-    day_end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """What a settled request is to be charged in all: requests (0 or 1) and tokens."""
-
-    requests: int
-    tokens: int
-    input: int
-    output: int
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Pass over `field` ("k:<key id>", "g:<provider>/<group>", "p:<provider>") for so many ms, for a reason."""
-
-    field: str
-    state: str
-    milliseconds: int
-    reason: str
-
-    @property
-    def args(self) -> tuple[str, str, int, str]:
-        return self.field, self.state, self.milliseconds, self.reason
 
 
 def reserve(
@@ -213,7 +73,7 @@ def reserve(
             int(shard.hears_all),
             len(weights),
             tiers,
-            *(f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights),
+            *_packed(weights),
             *candidates,
         ],
     )
@@ -232,18 +92,11 @@ def settle_call(
     reservation_key: str,
     reservation_id: str,
     group: GroupKeys,
-    charge: Charge,
-    marks: Sequence[Mark] = (),
-    late_ms: int = 0,
+    settlement: Settlement,
     now_ms: int | None = None,
 ) -> ScriptCall:
-    """The settlement of a reservation, to be run alone or in a pipeline.
-
-    Args:
-        late_ms: from the reservation to the sending.
-
-    It returns [1, now] when it settled and [0, now] when that was done before.
-    """
+    """The settlement of a reservation, to be run alone or in a pipeline; see `settled_ratio`."""
+    charge, told, lesson = settlement.charge, settlement.told, settlement.lesson
     return ScriptCall(
         load("settle"),
         (
@@ -254,6 +107,7 @@ def settle_call(
             group.ring,
             group.leases,
             group.queue,
+            shard.ratios,
         ),
         (
             "" if now_ms is None else now_ms,
@@ -265,10 +119,22 @@ def settle_call(
             charge.input,
             charge.output,
             int(shard.hears_all),
-            late_ms,
-            *(arg for mark in marks for arg in mark.args),
+            settlement.late_ms,
+            int(settlement.answered),
+            settlement.subjects,
+            f"{told.requests}|{told.tokens}|{told.input}|{told.output}",
+            lesson.model,
+            lesson.estimated,
+            lesson.real,
+            *(arg for mark in settlement.marks for arg in mark.args),
         ),
     )
+
+
+def settled_ratio(answer: Sequence[int]) -> float | None:
+    """The model's ratio of real to estimated input tokens that a settlement returned, or None if
+    it had been settled before."""
+    return answer[2] / 1000 if answer[0] == 1 else None
 
 
 def wake(
@@ -291,20 +157,6 @@ def wake(
         ],
     )
     return int(answer[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A waiting request is reserved on the key of this field ("k:<key id>") from `at_ms` on."""
-
-    key_field: str
-    at_ms: int
-    now_ms: int
-
-    @property
-    def delay_seconds(self) -> float:
-        """Seconds from when this was told until the request may be sent."""
-        return max(0, self.at_ms - self.now_ms) / 1000
 
 
 def leave(
@@ -330,25 +182,14 @@ def mark(
     return [int(until) for until in answer[1:]]
 
 
+def blocked(redis: Calls, shard: Shard, *, now_ms: int | None = None) -> list[str]:
+    """The fields of all keys, groups and providers of a shard that are passed over now."""
+    answer = load("blocked").run(redis, [shard.health], ["" if now_ms is None else now_ms])
+    return [str(field) for field in answer]
+
+
 def _record_ms(geometry: Geometry, lease_ms: int) -> int:
     return lease_ms + 2 * geometry.window_ms
-
-
-@dataclass(frozen=True, slots=True)
-class GroupUse:
-    """What a key's quota group has used in the last window and today."""
-
-    requests: int
-    tokens: int
-    input: int
-    output: int
-    held_output: int
-    in_flight: int
-    requests_today: int
-    tokens_today: int
-    blocked_until_ms: int
-    state: str
-    reason: str
 
 
 def status(
@@ -373,11 +214,58 @@ def status(
         [shard.health, *(key for g in groups for key in (g.ring, g.leases))],
         ["" if now_ms is None else now_ms, *geometry.args, *fields],
     )
-    uses = []
-    for at in range(1, len(answer), 9):
-        r, t, i, o, held, in_flight, r_today, t_today, text = answer[at : at + 9]
-        uses.append(GroupUse(r, t, i, o, held, in_flight, r_today, t_today, *_mark(text)))
-    return answer[0], uses
+    return answer[0], [_use(answer[at : at + 9]) for at in range(1, len(answer), 9)]
+
+
+def explain(
+    redis: Calls,
+    geometry: Geometry,
+    shard: Shard,
+    *,
+    groups: Sequence[GroupKeys],
+    weights: Sequence[Weights],
+    candidates: Sequence[str],
+    now_ms: int | None = None,
+) -> tuple[int, list[Explanation]]:
+    """Why each candidate would be chosen or passed over; changes nothing.
+
+    Returns:
+        The time of Redis (ms), and an Explanation for each candidate.
+    """
+    answer = load("explain").run(
+        redis,
+        [shard.health, *(key for g in groups for key in (g.ring, g.leases, g.queue))],
+        [
+            "" if now_ms is None else now_ms,
+            *geometry.args,
+            len(weights),
+            *_packed(weights),
+            *candidates,
+        ],
+    )
+    found = []
+    for at in range(1, len(answer), 14):
+        why, until, room, share, waiting, *uses = answer[at : at + 14]
+        found.append(
+            Explanation(
+                why=Refusal(why) if why else None,
+                until_ms=until,
+                room=room / 1000,
+                share=share / 1000,
+                waiting=waiting,
+                use=_use(uses),
+            )
+        )
+    return answer[0], found
+
+
+def _packed(weights: Sequence[Weights]) -> list[str]:
+    return [f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights]
+
+
+def _use(values: Sequence[Any]) -> GroupUse:
+    r, t, i, o, held, in_flight, r_today, t_today, text = values
+    return GroupUse(r, t, i, o, held, in_flight, r_today, t_today, *_mark(text))
 
 
 def _mark(text: str) -> tuple[int, str, str]:

@@ -49,6 +49,10 @@ class Names:
         """Sorted set: when (ms) what `waiters` holds can be forgotten."""
         return f"{self.prefix}:{{{shard}}}:deadlines"
 
+    def ratios(self, shard: str) -> str:
+        """Hash by model: its real input tokens for 1,000 estimated ones."""
+        return f"{self.prefix}:{{{shard}}}:ratios"
+
     def reservation(self, shard: str, reservation_id: str) -> str:
         """String: what one reservation holds, or that it is settled."""
         return f"{self.prefix}:{{{shard}}}:reservation:{reservation_id}"

@@ -95,16 +95,18 @@ local function examine(c)
   return ring, room
 end
 
--- Wait in the queue of every group that can ever serve; hold the one that opens first. Returns nil
--- where no opening is to be hoped for in time.
+-- Wait in the queue of every group that can ever serve, and hold one of them. Returns nil where no
+-- opening is to be hoped for in time.
 local function join_queue(refused)
   local deadline = now + max_wait
   local held, first, hope
   for _, r in ipairs(refused) do
     if r[3] > 0 then
       hope = hope or r[3] <= deadline or r[2] == WHY.in_flight or r[2] == WHY.queued
-      if not first or r[3] < first then
-        held, first = r[1], r[3]
+      local c = candidate_at(r[1])
+      local at = queue_hope(c, c.queue_key, r[3], geometry.window)
+      if not first or at < first then
+        held, first = r[1], at
       end
     end
   end
@@ -125,11 +127,16 @@ local function join_queue(refused)
       redis.call('ZADD', c.queue_key, place, c.member)
       redis.call('PEXPIRE', c.queue_key, math.max(2 * max_wait, redis.call('PTTL', c.queue_key)))
       local ring = ring_read(c.ring_key, geometry, now)
-      if ring.queued == 0 then
+      local unwatched = r[1] == held and ring.watched <= now
+      if ring.queued == 0 or unwatched then
         ring.queued = 1
+        ring.watched = unwatched and r[3] or ring.watched
         ring_write(ring, {}, now)
+      end
+      if unwatched then
         answer[#answer + 1], answer[#answer + 2] = r[1], r[3]
-      elseif r[2] == WHY.queued then
+      end
+      if r[2] == WHY.queued then
         queue_drain(pool, c.queue_key, c.ring_key, c.leases_key, geometry, now)
       end
     end

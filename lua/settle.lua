@@ -8,6 +8,7 @@ KEYS  1  the reservation
       5  its quota group's ring
       6  the group's leases
       7  the group's queue
+      8  what estimates have taught
 ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       2  window in ms
       3  slots a window
@@ -20,6 +21,12 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       10 output tokens to be charged in all
       11 1 if the number of a channel's listeners can be trusted (not on a cluster)
       12 ms from the reservation to the sending
+      13 1 if the call was answered
+      14 the key's subjects, "p:<provider>|k:<key id>|g:<provider>/<group>"
+      15 what the provider said is used: "requests|tokens|input|output", -1 where it said nothing
+      16 the model, for what its estimates teach
+      17 the estimate of its input tokens before that correction; 0 teaches nothing
+      18 the input tokens that it really had
       then 4 a mark: health field, state, milliseconds (-1: until somebody acts), reason
 
 A request that was sent later than its slot and the next is moved to the slot in which it was sent,
@@ -27,7 +34,11 @@ for that is when the provider counts it. Less than was reserved is given back to
 charged, while that slot counts; more is charged now. Output tokens that were held are let go and what was produced is charged now. What
 becomes free goes to those who wait for it, in their order.
 
-Returns {1, now} settled, {0, now} it was settled before: nothing was changed
+The provider's word wins upwards: use from outside that it tells is charged now. One that was the
+probe of what comes back from a cooldown ends that, well or badly.
+
+Returns {1, now, ratio} settled; the model's real input tokens for 1,000 estimated ones
+        {0, now} it was settled before: nothing was changed
 ]]
 --- @include "clock"
 --- @include "ring"
@@ -92,6 +103,18 @@ if held > 0 or redis.call('EXISTS', KEYS[6]) == 1 then
     ring.held = math.max(0, ring.held - held)
   end
 end
+-- More than a rounding (Anthropic tells thousands) is use that we did not see.
+local said = {string.match(ARGV[15], '^(%-?%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)$')}
+local function unseen(n, ours, rounding)
+  local theirs = tonumber(said[n])
+  return theirs > ours + rounding and theirs - ours or 0
+end
+local out_r, out_t = unseen(1, ring.r, 0), unseen(2, ring.t, 1000)
+local out_i, out_o = unseen(3, ring.i, 1000), unseen(4, ring.o + ring.held, 1000)
+if out_r + out_t + out_i + out_o > 0 and ring_counts(ring, current) then
+  ring_add(ring, changes, current, out_r, out_t, out_i, out_o)
+end
+
 if ring.day_end > now then
   ring.day_r = math.max(0, ring.day_r + back_r + more_r)
   ring.day_t = math.max(0, ring.day_t + back_t + more_t)
@@ -99,7 +122,10 @@ end
 ring_write(ring, changes, now)
 redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:0', 2), 'PX', ARGV[5])
 
-for n = 13, #ARGV, 4 do
+for subject in string.gmatch(ARGV[14], '[^|]+') do
+  health_probed(KEYS[2], subject, ARGV[6], ARGV[13] == '1', geometry.window / 2, now)
+end
+for n = 19, #ARGV, 4 do
   health_mark(KEYS[2], ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], now)
 end
 if ring.queued == 1 then
@@ -109,4 +135,13 @@ if ring.queued == 1 then
   }
   queue_drain(pool, KEYS[7], KEYS[5], KEYS[6], geometry, now)
 end
-return {1, now}
+
+-- An average that follows slowly and goes neither below a half nor above three times.
+local estimated, real = tonumber(ARGV[17]), tonumber(ARGV[18])
+local ratio = tonumber(redis.call('HGET', KEYS[8], ARGV[16])) or 1000
+if estimated > 0 then
+  local seen = math.min(3000, math.max(500, math.floor(1000 * real / estimated)))
+  ratio = math.floor(ratio + (seen - ratio) / 16 + 0.5)
+  redis.call('HSET', KEYS[8], ARGV[16], ratio)
+end
+return {1, now, ratio}

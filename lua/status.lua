@@ -17,36 +17,15 @@ Returns {now, then for each key nine values: requests, tokens, input tokens, out
 --- @include "ring"
 --- @include "health"
 --- @include "leases"
+--- @include "use"
 
 local now = read_clock(ARGV[1])
 local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
 
-local function mark_of(field)
-  local value = redis.call('HGET', KEYS[1], field)
-  if value and health_until(value, now) ~= 0 then
-    return value
-  end
-  return ''
-end
-
 local answer = {now}
 for n = 1, #ARGV - 4 do
   local ring = ring_read(KEYS[2 * n], geometry, now)
-  local in_flight, lost = leases_read(KEYS[2 * n + 1], now)
-  local today = ring.day_end > now
-  local provider, key, group = string.match(ARGV[n + 4], '^([^|]*)|([^|]*)|([^|]*)$')
-  local mark = mark_of(key)
-  if mark == '' then
-    mark = mark_of(group)
-  end
-  if mark == '' then
-    mark = mark_of(provider)
-  end
-  for _, value in ipairs({
-    ring.r, ring.t, ring.i, ring.o, math.max(0, ring.held - lost), in_flight,
-    today and ring.day_r or 0, today and ring.day_t or 0, mark,
-  }) do
-    answer[#answer + 1] = value
-  end
+  local subjects = {string.match(ARGV[n + 4], '^([^|]*)|([^|]*)|([^|]*)$')}
+  use_tell(answer, ring, KEYS[2 * n + 1], KEYS[1], subjects, now)
 end
 return answer

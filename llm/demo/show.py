@@ -14,7 +14,7 @@ from rich.text import Text
 from keys.status import KeyStatus
 from llm.demo.facts import SATURATED_WINDOWS, Facts
 from llm.tables import keys_table
-from lua.limiter_calls import SLOTS
+from lua.limiter_types import SLOTS
 
 _PLAIN_SECONDS = 2.5
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -51,6 +53,28 @@ class ProviderAdapter(Protocol):
 
     def close(self) -> None:
         """Give back connections; the adapter is not used afterwards."""
+
+
+class _Sending(threading.local):
+    at: float | None = None
+
+
+_sending = _Sending()
+
+
+def note_sent() -> None:
+    """Tell that the request of this thread's call has been written, now.
+
+    The provider counts it from about then. An adapter that does not tell is taken to have sent it
+    when it was called.
+    """
+    _sending.at = time.monotonic()
+
+
+def take_sent() -> float | None:
+    """When this thread's call was written (monotonic seconds), told once; None if nobody told."""
+    at, _sending.at = _sending.at, None
+    return at
 
 
 AdapterFactory = Callable[[], ProviderAdapter]

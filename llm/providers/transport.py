@@ -19,7 +19,7 @@ import httpcore2
 import httpx2
 
 from core.errors import ConnectionFailed, ProviderError, ProviderTimeout, ProviderUnavailable
-from llm.providers.base import ProviderCall
+from llm.providers.base import ProviderCall, note_sent
 from llm.providers.redact import redact
 
 CONNECT_SECONDS = 10.0
@@ -144,6 +144,7 @@ class _Stream(httpcore2.NetworkStream):
             if left <= 0:
                 raise httpcore2.WriteTimeout("timed out")
             self._inner.write(buffer[start : start + _WRITE_BYTES], left)
+        note_sent()
 
     def start_tls(
         self,

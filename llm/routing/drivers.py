@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from conversation.store import ConversationStore
@@ -13,7 +13,7 @@ from core.errors import AdapterFault, RouterError
 from core.types import ProviderReply, Reply
 from keys.manager import KeyManager
 from keys.secret_store import CachedSecrets
-from llm.providers.base import ProviderCall
+from llm.providers.base import ProviderCall, take_sent
 from llm.providers.registry import ProviderRegistry
 from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
@@ -32,11 +32,12 @@ class Parts:
 
 def run(flow: Flow, parts: Parts) -> Reply:
     """Run a flow to its reply on this thread. Whatever interrupts an effect is thrown into it."""
+    performer = _Performer(parts)
     try:
         effect = next(flow)
         while True:
             try:
-                result = perform(effect, parts)
+                result = performer.perform(effect)
             except BaseException as error:  # noqa: BLE001 - the flow settles and raises it again
                 effect = flow.throw(error)
             else:
@@ -46,69 +47,79 @@ def run(flow: Flow, parts: Parts) -> Reply:
         return reply
 
 
-def perform(effect: Effect, parts: Parts) -> Any:
-    """Perform one effect."""
-    match effect:
-        case Reserve():
-            return parts.keys.reserve(
-                effect.need,
-                effect.selection,
-                reservation_id=effect.reservation_id,
-                lease_seconds=effect.lease_seconds,
-                avoid=effect.avoid,
-                max_wait=effect.max_wait,
-                priority=effect.priority,
-            )
-        case Send():
-            return _send(effect, parts)
-        case Settle():
-            return _settle(effect, parts)
-        case Sleep():
-            return parts.sleep(effect.seconds)
-        case LoadConversation():
-            return parts.conversations.load(effect.conv_id)
+class _Performer:
+    """Performs the effects of one flow, and remembers when its attempt was sent."""
 
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._sent_at: float | None = None
 
-def _send(effect: Send, parts: Parts) -> ProviderReply:
-    key = effect.key
-    adapter = parts.providers.get(key.provider)
-    call = ProviderCall(
-        provider=key.provider,
-        key_id=key.key_id,
-        secret=parts.secrets.get(key),
-        model=key.model_name,
-        messages=effect.messages,
-        system_prompt=effect.system_prompt,
-        max_output_tokens=effect.max_output_tokens,
-        temperature=effect.temperature,
-        timeout=effect.timeout,
-        base_url=key.base_url,
-    )
-    try:
-        return adapter.send(call)
-    except RouterError:
-        raise
-    except Exception as error:
-        # Its text and its frames may hold the secret: only its kind and place are passed on.
-        raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
+    def perform(self, effect: Effect) -> Any:
+        match effect:
+            case Reserve():
+                return self._parts.keys.reserve(
+                    effect.need,
+                    effect.selection,
+                    reservation_id=effect.reservation_id,
+                    lease_seconds=effect.lease_seconds,
+                    avoid=effect.avoid,
+                    max_wait=effect.max_wait,
+                    priority=effect.priority,
+                )
+            case Send():
+                return self._send(effect)
+            case Settle():
+                return self._settle(effect)
+            case Sleep():
+                return self._parts.sleep(effect.seconds)
+            case LoadConversation():
+                return self._parts.conversations.load(effect.conv_id)
+
+    def _send(self, effect: Send) -> ProviderReply:
+        parts, key = self._parts, effect.key
+        adapter = parts.providers.get(key.provider)
+        call = ProviderCall(
+            provider=key.provider,
+            key_id=key.key_id,
+            secret=parts.secrets.get(key),
+            model=key.model_name,
+            messages=effect.messages,
+            system_prompt=effect.system_prompt,
+            max_output_tokens=effect.max_output_tokens,
+            temperature=effect.temperature,
+            timeout=effect.timeout,
+            base_url=key.base_url,
+        )
+        take_sent()
+        self._sent_at = time.monotonic()
+        try:
+            return adapter.send(call)
+        except RouterError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises
+            # Its text and its frames may hold the secret: only its kind and place are passed on.
+            raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
+        finally:
+            self._sent_at = take_sent() or self._sent_at
+
+    def _settle(self, effect: Settle) -> RouterError | None:
+        late = 0.0
+        if self._sent_at is not None:
+            late, self._sent_at = self._sent_at - effect.reservation.ready_at, None
+        end = replace(effect.end, late=late)
+        if effect.turn is None:
+            self._parts.keys.settle(effect.reservation, end)
+            return None
+        store = self._parts.conversations
+        also = [store.append_command(effect.turn), store.index_command(effect.turn)]
+        appended, _listed = self._parts.keys.settle(effect.reservation, end, also)
+        try:
+            store.read_append(effect.turn, appended)
+        except RouterError as error:
+            return error
+        return None
 
 
 def _where(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"raised {type(error).__name__} at {frame.filename}:{frame.lineno}"
-
-
-def _settle(effect: Settle, parts: Parts) -> RouterError | None:
-    if effect.turn is None:
-        parts.keys.settle(effect.reservation, effect.charge, effect.marks, late=effect.late)
-        return None
-    store = parts.conversations
-    also = [store.append_command(effect.turn), store.index_command(effect.turn)]
-    appended, _listed = parts.keys.settle(
-        effect.reservation, effect.charge, effect.marks, also=also, late=effect.late
-    )
-    try:
-        store.read_append(effect.turn, appended)
-    except RouterError as error:
-        return error
-    return None

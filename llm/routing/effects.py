@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from conversation.records import Turn
 from core.types import Message
-from keys.manager import Reservation
 from keys.policies import Need
+from keys.reservations import End, Reservation
 from keys.selection import Selection
 from keys.spec import KeySpec
-from lua.limiter_calls import Charge, Mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +51,12 @@ class Send:
 class Settle:
     """Settle a reservation, mark what failed, and append a turn, in one round trip.
 
-    `late` is the seconds from the reservation to the sending.
-
     Gives the error that kept the turn from being appended, or None.
     """
 
     reservation: Reservation
-    charge: Charge
-    marks: tuple[Mark, ...] = ()
+    end: End
     turn: Turn | None = None
-    late: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ from conversation.records import Conversation
 from conversation.window import fit_prompt
 from core.types import ChatRequest, Message
 from keys.policies import Need
+from keys.selection import Selection
 from llm.tokens import TokenCounter
 
 
@@ -48,6 +50,12 @@ def build_prompt(
     return Prompt(fitted.messages, system, fitted.tokens)
 
 
+def selection_of(request: ChatRequest) -> Selection:
+    """Which keys a request allows."""
+    models = tuple(m for m in (request.model_preference, *request.fallback_models) if m)
+    return Selection(models, request.tags, request.workload)
+
+
 def widest(models: Sequence[str], request: ChatRequest) -> str | None:
     """The model that takes the longest prompt, the first of several; None where there is none."""
     sizes = {
@@ -56,7 +64,16 @@ def widest(models: Sequence[str], request: ChatRequest) -> str | None:
     return max(sizes, key=sizes.__getitem__, default=None)
 
 
-def need_of(request: ChatRequest, prompt: Prompt) -> Need:
-    """What a prompt and its answer are expected to use."""
+def need_of(request: ChatRequest, prompt: Prompt, ratio: float) -> Need:
+    """What a prompt and its answer are expected to use.
+
+    Args:
+        ratio: the model's real input tokens for each estimated one.
+    """
     expected = min(request.expected_completion_tokens, request.max_output_tokens)
-    return Need(prompt.tokens, expected, request.max_output_tokens)
+    return Need(
+        input=math.ceil(prompt.tokens * ratio),
+        expected_output=expected,
+        max_output=request.max_output_tokens,
+        estimated=prompt.tokens,
+    )

@@ -19,7 +19,7 @@ from core.errors import (
     RouterError,
     SecretError,
 )
-from lua.limiter_calls import UNTIL_SOMEBODY_ACTS
+from lua.limiter_types import UNTIL_SOMEBODY_ACTS
 
 
 class Subject(Enum):

@@ -25,16 +25,24 @@ local function candidate_read(row, weights, ring_key, leases_key, health_key)
   }
 end
 
--- Until when the candidate is passed over: 0 if it is not, -1 until somebody acts.
+-- Until when the candidate is passed over: 0 if it is not, -1 until somebody acts. Notes what comes
+-- back from a cooldown: `probe`, the field that its next request tries, and `share`, what part of its
+-- limits may be used.
 local function candidate_blocked(c, now)
-  local marks = redis.call('HMGET', c.health_key, c.provider, c.key, c.group)
+  local fields = {c.provider, c.key, c.group}
+  local marks = redis.call('HMGET', c.health_key, unpack(fields))
   local till = 0
+  c.share, c.probe = 1, nil
   for n = 1, 3 do
-    local one = marks[n] and health_until(marks[n], now) or 0
+    local one = health_until(marks[n], now)
     if one == -1 then
       return -1
     end
     till = math.max(till, one)
+    c.share = math.min(c.share, health_share(marks[n], now))
+    if health_needs_probe(marks[n], now) then
+      c.probe = fields[n]
+    end
   end
   return till
 end
@@ -67,7 +75,17 @@ end
 -- The share of the scarcest limit that would be left; negative where the request does not fit.
 local function candidate_room(c, ring)
   local room, w = 1, c.w
-  if c.rpm > 0 then room = (c.rpm - ring.r - 1) / c.rpm end
+  if c.share < 1 then
+    -- Coming back from a cooldown: a part of its limits, but always room for one request.
+    if ring.r > 0 and c.rpm > 0 then room = (c.rpm * c.share - ring.r - 1) / c.rpm end
+    if ring.t > 0 and c.tpm > 0 then
+      room = math.min(room, (c.tpm * c.share - ring.t - w.t) / c.tpm)
+    end
+    if room < 0 then
+      return room
+    end
+  end
+  if c.rpm > 0 then room = math.min(room, (c.rpm - ring.r - 1) / c.rpm) end
   if c.tpm > 0 then room = math.min(room, (c.tpm - ring.t - w.t) / c.tpm) end
   if c.itpm > 0 then room = math.min(room, (c.itpm - ring.i - w.i) / c.itpm) end
   if c.otpm > 0 then room = math.min(room, (c.otpm - ring.o - ring.held - w.o) / c.otpm) end
@@ -85,6 +103,10 @@ end
 -- Why a full candidate is full, and the millisecond at which it has room.
 local function candidate_opening(c, ring, now)
   local till, w = ring.burst_opens, c.w
+  if c.share < 1 then
+    -- The share grows with every slot.
+    return WHY.full, ring_slot_start(ring.geometry, ring.head + 1)
+  end
   local r, t = missing(c.rpm, ring.r, 1), missing(c.tpm, ring.t, w.t)
   local i, o = missing(c.itpm, ring.i, w.i), missing(c.otpm, ring.o, w.o)
   if r + t + i + o > 0 then
@@ -114,5 +136,9 @@ local function candidate_reserve(c, ring, id, lease_ms, now)
     leases_add(c.leases_key, id, w.o, now + lease_ms, now)
   end
   ring_write(ring, changes, now)
+  if c.probe then
+    redis.call('HSET', c.health_key, c.probe,
+      string.format('%d|probing|%s', now + math.min(lease_ms, PROBE_MS), id))
+  end
   return ring.head
 end

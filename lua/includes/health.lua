@@ -1,16 +1,63 @@
 -- Why a key, a group or a provider is passed over: a hash whose fields are "k:<key id>",
 -- "g:<provider>/<group>" and "p:<provider>", each "until_ms|state|reason"; -1 lasts until somebody
--- acts.
+-- acts. After a cooldown ("throttled") the field tells how the subject comes back:
+--   "<until>|probing|<reservation id>"   one request tries it; the others pass it over until then
+--   "<until>|ramping|<since ms>"         until then only a growing share of its limits is used
 
+local PROBE_MS = 30000
+
+local function health_read(value)
+  local till, state, reason = string.match(value, '^(%-?%d+)|([^|]*)|(.*)$')
+  return tonumber(till), state, reason
+end
+
+-- Until when it is passed over: 0 if it is not, -1 until somebody acts.
 local function health_until(value, now)
   if not value then
     return 0
   end
-  local till = tonumber(string.match(value, '^(%-?%d+)|'))
-  if till == -1 or till > now then
+  local till, state = health_read(value)
+  if state ~= 'ramping' and (till == -1 or till > now) then
     return till
   end
   return 0
+end
+
+-- A cooldown that is over: the next request is its probe.
+local function health_needs_probe(value, now)
+  if not value then
+    return false
+  end
+  local till, state = health_read(value)
+  return till ~= -1 and till <= now and (state == 'throttled' or state == 'probing')
+end
+
+-- The share of its limits that may be used.
+local function health_share(value, now)
+  if not value then
+    return 1
+  end
+  local till, state, since = health_read(value)
+  if state ~= 'ramping' or till <= now then
+    return 1
+  end
+  return math.max(0.1, (now - tonumber(since)) / (till - tonumber(since)))
+end
+
+-- The probe has ended: ramp up after a success, else as if it had not been.
+local function health_probed(key, field, id, success, ramp_ms, now)
+  local value = redis.call('HGET', key, field)
+  if not value then
+    return
+  end
+  local _, state, reason = health_read(value)
+  if state ~= 'probing' or reason ~= id then
+    return
+  elseif success then
+    redis.call('HSET', key, field, string.format('%d|ramping|%d', now + ramp_ms, now))
+  else
+    redis.call('HSET', key, field, now .. '|throttled|the probe failed')
+  end
 end
 
 -- The later end wins: a short cooldown never shortens a longer one.

@@ -5,8 +5,8 @@
 --   waiters    hash by id: "W#<channel>#<held group>#<deadline ms>" while it waits, then
 --              "G#<key>#<slot>#<t>#<i>#<o>#<at ms>"; "#seq" numbers the arrivals
 --   deadlines  sorted set of ids by the ms at which `waiters` can forget them
--- A request that does not fit holds one group, the one that opens first for it: nobody who came
--- later takes that group's room. In the queues of the other groups smaller ones may pass it.
+-- A request that does not fit holds one group, the one in which it can hope to be served first:
+-- nobody who came later takes that group's room. In the queues of the other groups smaller ones may pass it.
 -- Turns are told on the channel of the process that waits:
 --   "G#<id>#<key>#<at ms>#<now ms>"    its turn: send at that time; it is charged already
 --   "T#<group>#<at ms>#<now ms>"       call wake.lua for this group then
@@ -85,14 +85,12 @@ local function queue_serve(pool, queue_key, ring_key, leases_key, geometry, memb
   end
   local ring = candidate_ring(c, geometry, now)
   local at = queue_at(ring, now)
-  if candidate_room(c, ring) < 0 or (at > now and c.group ~= held_group) then
+  if candidate_room(c, ring) < 0 then
     local why, till = candidate_opening(c, ring, now)
     if till >= tonumber(deadline) then
       return 'passed', till, channel
-    elseif c.group ~= held_group then
-      return 'passed', till, channel
     elseif not queue_may_promise(c, ring, why, till, now) then
-      return 'held', queue_look(ring, till, now), channel
+      return c.group == held_group and 'held' or 'passed', queue_look(ring, till, now), channel
     end
     ring, at = candidate_ring(c, geometry, till), till
     if candidate_room(c, ring) < 0 then
@@ -122,13 +120,23 @@ local function queue_drain(pool, queue_key, ring_key, leases_key, geometry, now)
     end
   end
   if look and not queue_tell(pool, watcher, string.format('T#%s#%d#%d', group, look, now)) then
-    -- The process that would have looked is gone; the next in line is asked by its own backstop.
-    look = nil
+    look = nil -- the process that would have looked is gone
   end
   local ring = ring_read(ring_key, geometry, now)
   local queued = redis.call('EXISTS', queue_key)
-  if ring.queued ~= queued then
-    ring.queued = queued
+  local watched = look or 0
+  if ring.queued ~= queued or ring.watched ~= watched then
+    ring.queued, ring.watched = queued, watched
     ring_write(ring, {}, now)
   end
+end
+
+-- When a newcomer can hope to be served: after those who wait already, at the pace of the limits.
+local function queue_hope(c, queue_key, till, window)
+  local ahead = redis.call('ZCARD', queue_key)
+  local pace = 0
+  if c.rpm > 0 then pace = window / c.rpm end
+  if c.tpm > 0 then pace = math.max(pace, window * c.w.t / c.tpm) end
+  if c.itpm > 0 then pace = math.max(pace, window * c.w.i / c.itpm) end
+  return till + ahead * pace
 end

@@ -1,5 +1,6 @@
 -- The ring of sub-buckets of one quota group: a hash with
---   m      "geometry|head|r|t|i|o|held|day end|day r|day t|queued|promised", where
+--   m      "geometry|head|r|t|i|o|held|day end|day r|day t|queued|promised|
+--          watched", where
 --          geometry  "window_ms:slots:counted"
 --          head      the newest slot's absolute number
 --          r t i o   running sums over the counted slots: requests, tokens, input, output tokens
@@ -7,11 +8,12 @@
 --          day ...   when the day ends (ms), the requests and the tokens that it has seen
 --          queued    1 while requests may wait for this group
 --          promised  the newest slot that a waiting request was promised ahead of time
+--          watched   the ms at which somebody looks after those who wait
 --   s<n>   what one slot holds, "r:t:i:o", n = absolute number modulo `counted`
 -- Reading advances a copy to the present; nothing is written before ring_write.
 
 local RING_HEADER =
-  '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)|(%d+)$'
+  '^([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d)|(%d+)|(%d+)$'
 
 local function ring_geometry(window_ms, slots, counted)
   return {
@@ -61,16 +63,16 @@ local function ring_read(key, geometry, now)
     return {
       key = key, geometry = geometry, head = slot, emptied = true,
       r = 0, t = 0, i = 0, o = 0, held = 0, day_end = 0, day_r = 0, day_t = 0,
-      queued = 0, promised = 0,
+      queued = 0, promised = 0, watched = 0,
     }
   end
-  local name, head, r, t, i, o, held, day_end, day_r, day_t, queued, promised =
-    string.match(header, RING_HEADER)
+  local name, head, r, t, i, o, held, day_end, day_r, day_t, queued, promised,
+    watched = string.match(header, RING_HEADER)
   local ring = {
     key = key, geometry = geometry, head = tonumber(head),
     r = tonumber(r), t = tonumber(t), i = tonumber(i), o = tonumber(o), held = tonumber(held),
     day_end = tonumber(day_end), day_r = tonumber(day_r), day_t = tonumber(day_t),
-    queued = tonumber(queued), promised = tonumber(promised),
+    queued = tonumber(queued), promised = tonumber(promised), watched = tonumber(watched),
   }
   if name ~= geometry.name then
     -- Written with another window or slot count: keep the sums, as if all of it were new.
@@ -137,9 +139,9 @@ local function ring_write(ring, changes, now)
   elseif ring.aged and #ring.aged > 0 then
     redis.call('HDEL', ring.key, unpack(ring.aged))
   end
-  local fields = {'m', string.format('%s|%d|%d|%d|%d|%d|%d|%d|%d|%d|%d|%d',
+  local fields = {'m', string.format('%s|%d|%d|%d|%d|%d|%d|%d|%d|%d|%d|%d|%d',
     ring.geometry.name, ring.head, ring.r, ring.t, ring.i, ring.o, ring.held,
-    ring.day_end, ring.day_r, ring.day_t, ring.queued, ring.promised)}
+    ring.day_end, ring.day_r, ring.day_t, ring.queued, ring.promised, ring.watched)}
   for field, value in pairs(changes) do
     fields[#fields + 1] = field
     fields[#fields + 1] = value

@@ -25,15 +25,15 @@ from core.errors import (
 )
 from core.events import CapacityWaited, ConversationNotSaved, Event, SettleFailed, subscribe
 from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
-from keys.manager import Refused, Reservation
 from keys.policies import Need, policy_of, weigh
+from keys.reservations import Refused, Reservation
 from keys.spec import KeySpec
 from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
-from llm.routing.flow import RetryRules, route
+from llm.routing.flow import RetryRules, Surroundings, route
 from llm.tokens import TokenCounter
-from lua.limiter_calls import Shard
+from lua.limiter_types import Shard
 
-SHARD = Shard("pool", "health", "waiters", "deadlines")
+SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios")
 ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))
 
 
@@ -51,14 +51,7 @@ class World:
     effects: list[Effect] = field(default_factory=list)
 
     def run(self, request: ChatRequest, rules: RetryRules | None = None) -> Reply:
-        flow = route(
-            request,
-            rules=rules or RetryRules(max_retries=3, base_backoff=0.5),
-            tokens=TokenCounter(),
-            models_of=lambda selection: ["m"],
-            clock=lambda: self.now,
-            chance=lambda: 1.0,
-        )
+        flow = route(request, self.around(rules or RetryRules(max_retries=3, base_backoff=0.5)))
         result: Any = None
         error: BaseException | None = None
         try:
@@ -72,6 +65,16 @@ class World:
                     error = raised
         except StopIteration as end:
             return end.value
+
+    def around(self, rules: RetryRules) -> Surroundings:
+        return Surroundings(
+            rules,
+            TokenCounter(),
+            models_of=lambda selection: ["m"],
+            ratio_of=lambda model: 1.0,
+            clock=lambda: self.now,
+            chance=lambda: 1.0,
+        )
 
     def _perform(self, effect: Effect) -> Any:
         match effect:
@@ -145,7 +148,7 @@ def test_a_request_reserves_sends_and_settles_with_what_was_used() -> None:
     assert reply["tokens"] == {"input": 7, "output": 3, "total": 10}
     assert [a["outcome"] for a in reply["attempts"]] == ["success"]
     (settle,) = world.of(Settle)
-    assert (settle.charge.requests, settle.charge.output) == (1, 3)
+    assert (settle.end.charge.requests, settle.end.charge.output) == (1, 3)
 
 
 def test_without_usage_the_estimate_is_told_and_charged() -> None:
@@ -159,7 +162,7 @@ def test_a_refused_secret_takes_the_key_out_and_goes_on_with_the_next_at_once() 
     reply = world.run(ask())
     assert world.names == ["Reserve", "Send", "Settle", "Reserve", "Send", "Settle"]
     assert [a["key_id"] for a in reply["attempts"]] == ["a", "b"]
-    mark = world.of(Settle)[0].marks[0]
+    mark = world.of(Settle)[0].end.marks[0]
     assert (mark.field, mark.state, mark.milliseconds) == ("k:a", "invalid", -1)
 
 
@@ -171,14 +174,14 @@ def test_a_rate_limit_cools_the_group_for_as_long_as_the_provider_asks() -> None
     )
     reply = world.run(ask())
     assert [a["key_id"] for a in reply["attempts"]] == ["a", "c"], "b shares a's group"
-    mark = world.of(Settle)[0].marks[0]
+    mark = world.of(Settle)[0].end.marks[0]
     assert (mark.field, mark.state, mark.milliseconds) == ("g:openai/t", "throttled", 12_500)
 
 
 def test_a_spent_quota_marks_the_group_exhausted() -> None:
     world = World(sends=[QuotaExhausted("no credit", provider="openai", status=429), ANSWER])
     world.run(ask())
-    assert world.of(Settle)[0].marks[0].state == "exhausted"
+    assert world.of(Settle)[0].end.marks[0].state == "exhausted"
 
 
 def test_a_failing_provider_is_tried_again_after_a_growing_pause() -> None:
@@ -186,7 +189,7 @@ def test_a_failing_provider_is_tried_again_after_a_growing_pause() -> None:
     reply = world.run(ask())
     assert reply["success"]
     assert [effect.seconds for effect in world.of(Sleep)] == [0.5, 1.0]
-    assert all(not settle.marks for settle in world.of(Settle))
+    assert all(not settle.end.marks for settle in world.of(Settle))
 
 
 def test_after_two_failures_of_a_provider_others_are_tried_first() -> None:
@@ -229,7 +232,7 @@ def test_what_another_key_cannot_mend_goes_back_at_once(error: Exception, error_
     reply = world.run(ask())
     assert reply["error_type"] == error_type
     assert world.names == ["Reserve", "Send", "Settle"]
-    assert world.of(Settle)[0].marks == ()
+    assert world.of(Settle)[0].end.marks == ()
 
 
 def test_a_blocked_prompt_tells_the_providers_reasons() -> None:
@@ -241,8 +244,8 @@ def test_a_key_without_a_secret_cools_down_and_is_charged_nothing() -> None:
     world = World(sends=[SecretError("no secret for a"), ANSWER])
     assert world.run(ask())["success"]
     settle = world.of(Settle)[0]
-    assert settle.charge.requests == 0
-    assert settle.marks[0].milliseconds == 60_000
+    assert settle.end.charge.requests == 0
+    assert settle.end.marks[0].milliseconds == 60_000
 
 
 def test_what_never_left_is_charged_nothing_and_what_may_have_arrived_is_charged() -> None:
@@ -250,7 +253,7 @@ def test_what_never_left_is_charged_nothing_and_what_may_have_arrived_is_charged
     lost = ProviderTimeout("read", provider="openai")
     world = World(sends=[unsent, lost, ANSWER])
     world.run(ask(expected_completion_tokens=40))
-    charges = [settle.charge.requests for settle in world.of(Settle)]
+    charges = [settle.end.charge.requests for settle in world.of(Settle)]
     assert charges == [0, 1, 1]
 
 
@@ -318,7 +321,7 @@ def test_an_interrupted_call_is_settled_as_if_it_had_arrived(interruption: BaseE
     else:
         world.run(ask())
     assert world.names == ["Reserve", "Send", "Settle"]
-    assert world.of(Settle)[0].charge.requests == 1
+    assert world.of(Settle)[0].end.charge.requests == 1
 
 
 def test_a_chat_sends_the_history_and_appends_the_turn() -> None:
@@ -376,12 +379,7 @@ def test_another_users_conversation_is_refused() -> None:
 
 def test_an_abandoned_flow_asks_for_nothing_more() -> None:
     world = World()
-    flow = route(
-        ask(),
-        rules=RetryRules(),
-        tokens=TokenCounter(),
-        models_of=lambda selection: ["m"],
-    )
+    flow = route(ask(), world.around(RetryRules()))
     reserve = next(flow)
     assert isinstance(flow.send(world._perform(reserve)), Send)
     flow.close()

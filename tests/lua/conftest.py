@@ -11,16 +11,18 @@ import pytest
 
 from core.redis_calls import PooledCalls
 from core.redis_connection import RedisConnection
+from keys.places import Places
 from lua import limiter_calls
-from keys.selection import Places
-from lua.limiter_calls import (
+from lua.limiter_types import (
     Charge,
     Geometry,
     GroupKeys,
+    Lesson,
     Mark,
     NoRoom,
     Patience,
     Reserved,
+    Settlement,
     Turn,
     Waits,
     Weights,
@@ -42,6 +44,7 @@ class Bench:
         self.geometry = Geometry(window_ms=window_ms)
         self.now = START
         self.day_end = START + 10 * 3_600_000
+        self.settled: list[int] = []
         self._ids = itertools.count(1)
 
     def candidate(
@@ -99,7 +102,7 @@ class Bench:
         tokens: int = 0,
         given: int = 0,
         output: int = 0,
-        marks: tuple[Mark, ...] = (),
+        **more: Any,
     ) -> bool:
         call = limiter_calls.settle_call(
             self.geometry,
@@ -107,11 +110,15 @@ class Bench:
             reservation_key=self.places.reservation(self.shard, reservation),
             reservation_id=reservation,
             group=self.group(group),
-            charge=Charge(requests, tokens, given, output),
-            marks=marks,
+            settlement=Settlement(
+                Charge(requests, tokens, given, output),
+                subjects=f"p:p|k:{group}|g:p/{group}",
+                **{"lesson": Lesson("m"), **more},
+            ),
             now_ms=self.now,
         )
-        return bool(call.run(self.calls)[0] == 1)
+        self.settled = call.run(self.calls)
+        return bool(self.settled[0] == 1)
 
     def wake(self, group: str) -> None:
         limiter_calls.wake(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lua.limiter_calls import Mark, NoRoom, Reserved, Waits
+from lua.limiter_types import Mark, NoRoom, Reserved, Waits
 from tests.lua.conftest import START, Bench
 
 SPAN = 61_000

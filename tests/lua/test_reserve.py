@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lua.limiter_calls import (
+from lua.limiter_types import (
     CLEAR,
     NEVER,
     UNTIL_SOMEBODY_ACTS,

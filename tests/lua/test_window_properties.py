@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, assume, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from lua.limiter_calls import NoRoom, Reserved
+from lua.limiter_types import NoRoom, Reserved
 from tests.lua.conftest import Bench
 
 WINDOW = 60_000

@@ -1,0 +1,45 @@
+"""Where each key's counters lie in Redis."""
+
+from __future__ import annotations
+
+from keys.spec import KeySpec
+from lua.limiter_types import GroupKeys, Shard
+from lua.names import Names
+
+
+class Places:
+    """Where each key's counters lie in Redis.
+
+    Args:
+        clustered: each provider's limits on a shard of their own, else all on one.
+    """
+
+    def __init__(self, names: Names, *, clustered: bool = False) -> None:
+        self._names = names
+        self._clustered = clustered
+
+    def shard(self, provider: str) -> Shard:
+        """What the groups of a provider's shard share."""
+        tag = self._names.shard(provider, clustered=self._clustered)
+        return Shard(
+            tag=tag,
+            health=self._names.health(tag),
+            waiters=self._names.waiters(tag),
+            deadlines=self._names.deadlines(tag),
+            ratios=self._names.ratios(tag),
+            hears_all=not self._clustered,
+        )
+
+    def group(self, key: KeySpec) -> GroupKeys:
+        """The keys of a key's quota group."""
+        place = (self.shard(key.provider).tag, key.provider, key.group)
+        names = self._names
+        return GroupKeys(names.group(*place), names.leases(*place), names.queue(*place))
+
+    def reservation(self, shard: Shard, reservation_id: str) -> str:
+        """The record of a reservation."""
+        return self._names.reservation(shard.tag, reservation_id)
+
+    def channel(self, shard: Shard, process_id: str) -> str:
+        """Where the waiters of a process are told of their turns."""
+        return self._names.channel(shard.tag, process_id)

@@ -1,0 +1,119 @@
+"""What the end of an attempt amounts to: its charge, its marks, its turn. Pure functions."""
+
+from __future__ import annotations
+
+from conversation.records import Turn
+from core.errors import ProviderError, RouterError
+from core.events import KeyCooledDown
+from core.types import ChatRequest, ProviderReply, TokenCounts
+from keys.policies import (
+    charge_answered,
+    charge_rejected,
+    charge_unknown,
+    charge_unsent,
+    policy_of,
+)
+from keys.reservations import End, Reservation
+from keys.selection import subjects_of
+from keys.spec import KeySpec
+from llm.routing.prompts import Prompt
+from llm.routing.verdicts import Counted, Subject, Verdict
+from llm.tokens import TokenCounter
+from lua.limiter_types import Mark
+
+
+def answered_end(reservation: Reservation, reply: ProviderReply) -> End:
+    """The end of an attempt that was answered."""
+    key = reservation.key
+    policy = policy_of(key.provider, key.base_url)
+    return End(
+        charge=charge_answered(policy, reservation.need, reservation.weights, reply.usage),
+        answered=True,
+        usage=reply.usage,
+        quotas=reply.quotas,
+    )
+
+
+def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict) -> End:
+    """The end of an attempt that failed, as its verdict says."""
+    key = reservation.key
+    if verdict.counted is Counted.NOTHING:
+        charge = charge_unsent()
+    elif verdict.counted is Counted.REJECTED:
+        policy = policy_of(key.provider, key.base_url)
+        charge = charge_rejected(policy, reservation.weights)
+    else:
+        charge = charge_unknown(reservation.weights)
+    return End(charge, answered=False, marks=_marks(verdict, key, error))
+
+
+def unsent_end() -> End:
+    """The end of an attempt that was never sent."""
+    return End(charge_unsent(), answered=False)
+
+
+def unknown_end(reservation: Reservation) -> End:
+    """The end of an attempt that was interrupted: all of it may have been counted."""
+    return End(charge_unknown(reservation.weights), answered=False)
+
+
+def subject_names(key: KeySpec) -> dict[Subject, str]:
+    """The name of each subject of a verdict on this key."""
+    subjects = subjects_of(key)
+    return {
+        Subject.KEY: subjects.key,
+        Subject.GROUP: subjects.group,
+        Subject.PROVIDER: subjects.provider,
+    }
+
+
+def cooled(key: KeySpec, mark: Mark) -> KeyCooledDown:
+    """The event that tells of a mark."""
+    seconds = None if mark.milliseconds < 0 else mark.milliseconds / 1000
+    subject = mark.field.partition(":")[2]
+    return KeyCooledDown(key.provider, subject, mark.state, seconds, mark.reason)
+
+
+def token_counts(reply: ProviderReply, prompt: Prompt, tokens: TokenCounter) -> TokenCounts:
+    """The provider's own counts, or the estimates where it told none."""
+    if reply.usage is not None:
+        given, answer = reply.usage.input, reply.usage.output
+    else:
+        given, answer = prompt.tokens, tokens.count(reply.content, reply.model)
+    return TokenCounts(input=given, output=answer, total=given + answer)
+
+
+def turn_of(
+    request: ChatRequest,
+    reply: ProviderReply,
+    counts: TokenCounts,
+    user_id: str | None,
+    tokens: TokenCounter,
+) -> Turn | None:
+    """What an answered chat appends to its conversation; None for a one-shot."""
+    if request.conv_id is None:
+        return None
+    prompt = request.messages[-1].content
+    return Turn(
+        conv_id=request.conv_id,
+        request_id=request.request_id,
+        prompt=prompt,
+        answer=reply.content,
+        model=reply.model,
+        user_id=user_id,
+        prompt_tokens=tokens.count(prompt, reply.model),
+        # Not the provider's count: hidden reasoning is no part of the history.
+        answer_tokens=tokens.count(reply.content, reply.model),
+        total_tokens=counts["total"],
+        system_prompt=request.system_prompt,
+        metadata=request.metadata,
+    )
+
+
+def _marks(verdict: Verdict, key: KeySpec, error: RouterError) -> tuple[Mark, ...]:
+    if verdict.state is None:
+        return ()
+    retry_after = error.retry_after if isinstance(error, ProviderError) else None
+    reason = " ".join(f"{error.error_type}: {error}".split())[:200]
+    name = subject_names(key)[verdict.subject]
+    return (Mark(name, verdict.state, verdict.cooldown_ms(retry_after), reason),)
