@@ -1,4 +1,4 @@
-"""Prometheus metrics, from events as they come and from the keys' status when they are asked for."""
+"""Prometheus metrics: from events as they come, and from the status of the keys at each scrape."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def test_a_key_that_was_marked_by_hand_is_passed_over_and_comes_back(
 ) -> None:
     as_a_program(key("a"), key("b", priority=1))
     router, manager = get_request_router(), get_key_manager()
-    manager.mark_key_unhealthy("a", cooldown_seconds=0.3, reason="maintenance")
+    manager.mark_key_unhealthy("a", cooldown_seconds=1, reason="maintenance")
     assert router.send_one_shot("Hello")["key_id"] == "b"
     assert manager.get_key_status("a")["reason"] == "maintenance"
     wait_for(lambda: router.send_one_shot("Hello")["key_id"] == "a", 3)

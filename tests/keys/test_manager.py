@@ -21,7 +21,7 @@ from keys.policies import Need, charge_rejected, charge_unsent, policy_of
 from keys.registry import KeyRegistry
 from keys.selection import Selection
 from keys.spec import KeySpec
-from lua.limiter_calls import Charge, Mark
+from lua.limiter_types import Charge, Mark
 from tests.conftest import MakeSettings
 from tests.keys.fakes import entry, spec, text_of
 from tests.servers import PlainServer

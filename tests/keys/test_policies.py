@@ -20,7 +20,7 @@ from keys.policies import (
     policy_of,
     weigh,
 )
-from lua.limiter_calls import Charge, Weights
+from lua.limiter_types import Charge, Weights
 
 DAY_END = 1_795_305_600_000
 NEED = Need(input=300, expected_output=100, max_output=2048)

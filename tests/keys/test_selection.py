@@ -18,7 +18,7 @@ from keys.selection import (
     without,
 )
 from keys.spec import KeySpec
-from lua.limiter_calls import Geometry, GroupKeys
+from lua.limiter_types import Geometry, GroupKeys
 from lua.names import Names
 from tests.keys.fakes import spec
 

@@ -11,7 +11,7 @@ from core import errors
 from core.errors import ProviderError, RouterError
 from llm.routing.backoff import LONGEST, pause
 from llm.routing.verdicts import Counted, Subject, verdict_on
-from lua.limiter_calls import UNTIL_SOMEBODY_ACTS
+from lua.limiter_types import UNTIL_SOMEBODY_ACTS
 
 KEY, GROUP, PROVIDER, NOBODY = Subject.KEY, Subject.GROUP, Subject.PROVIDER, Subject.NOBODY
 NOTHING, REJECTED, UNKNOWN = Counted.NOTHING, Counted.REJECTED, Counted.UNKNOWN
