@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from conversation.records import Conversation
 from conversation.store import ConversationStore
 from core.errors import AdapterFault, RouterError
 from core.types import ProviderReply, Reply
 from keys.manager import KeyManager
+from keys.rate_limiter import Overdrawn, RateLimiter
 from keys.secret_store import CachedSecrets
 from llm.providers.base import ProviderCall
 from llm.providers.registry import ProviderRegistry
-from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
 
 
@@ -27,6 +29,7 @@ class Parts:
     secrets: CachedSecrets
     providers: ProviderRegistry
     conversations: ConversationStore
+    limiter: RateLimiter
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -49,6 +52,8 @@ def run(flow: Flow, parts: Parts) -> Reply:
 def perform(effect: Effect, parts: Parts) -> Any:
     """Perform one effect."""
     match effect:
+        case Admit():
+            return _admit(effect, parts)
         case Reserve():
             return parts.keys.reserve(
                 effect.need,
@@ -65,8 +70,18 @@ def perform(effect: Effect, parts: Parts) -> Any:
             return _settle(effect, parts)
         case Sleep():
             return parts.sleep(effect.seconds)
-        case LoadConversation():
-            return parts.conversations.load(effect.conv_id)
+
+
+def _admit(effect: Admit, parts: Parts) -> Conversation | Overdrawn | None:
+    limiter, store = parts.limiter, parts.conversations
+    if effect.conv_id is None:
+        return limiter.take(effect.user_id)
+    take = limiter.take_call(effect.user_id)
+    if take is None:
+        return store.load(effect.conv_id)
+    took, loaded = store.load_along(effect.conv_id, take)
+    overdrawn = limiter.read_take(took)
+    return store.read_load(effect.conv_id, loaded) if overdrawn is None else overdrawn
 
 
 def _send(effect: Send, parts: Parts) -> ProviderReply:
@@ -88,7 +103,7 @@ def _send(effect: Send, parts: Parts) -> ProviderReply:
         return adapter.send(call)
     except RouterError:
         raise
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - an adapter may be anybody's
         # Its text and its frames may hold the secret: only its kind and place are passed on.
         raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
 

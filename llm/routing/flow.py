@@ -1,8 +1,8 @@
 """The way of one request: the only routing logic. It decides and yields what is to be done.
 
-    load the conversation (chat)  ->  reserve a key  ->  send  ->  settle (and append the turn)
-                                          ^                          |
-                                          +---- another key, after a failure that allows it
+    admit the user, load the conversation  ->  reserve a key  ->  send  ->  settle, append the turn
+                                                    ^                          |
+                                                    +-- another key, after a failure that allows it
 
 There is no input or output here: a driver performs each effect and sends back what came of it, or
 throws the error. So the same logic serves threads and tasks, and tests drive it by hand.
@@ -25,6 +25,7 @@ from core.errors import (
     ProviderError,
     RouterError,
     StorageError,
+    UserRateLimited,
 )
 from core.events import (
     AttemptFinished,
@@ -32,6 +33,7 @@ from core.events import (
     ConversationNotSaved,
     KeyCooledDown,
     SettleFailed,
+    UserRefused,
     emit,
 )
 from core.types import Attempt, ChatRequest, ProviderReply, Reply, TokenCounts
@@ -43,10 +45,11 @@ from keys.policies import (
     charge_unsent,
     policy_of,
 )
+from keys.rate_limiter import Overdrawn
 from keys.selection import Selection, subjects_of
 from keys.spec import KeySpec
 from llm.routing.backoff import pause
-from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.prompts import Prompt, build_prompt, need_of, widest
 from llm.routing.replies import answered, failed
 from llm.routing.verdicts import Counted, Subject, Verdict, verdict_on
@@ -121,11 +124,8 @@ def _attempts(
     chance: Callable[[], float],
 ) -> Flow:
     selection = _selection(request)
-    conversation: Conversation | None = None
-    user_id = request.user_id
-    if request.conv_id is not None:
-        conversation = yield LoadConversation(request.conv_id)
-        user_id = conversation.admit(user_id)
+    conversation = yield from _admit(request)
+    user_id = conversation.admit(request.user_id) if conversation is not None else request.user_id
     fitted_for = widest(models_of(selection), request) if conversation is not None else None
     prompt = build_prompt(request, conversation, fitted_for, tokens)
     while True:
@@ -178,6 +178,20 @@ def _attempts(
             yield from _settle(request, reservation, charge, turn=turn, late=late)
             total = clock() - progress.started
             return answered(request, key, reply, counts, progress.attempts, total)
+
+
+def _admit(request: ChatRequest) -> Generator[Effect, Any, Conversation | None]:
+    """The conversation of a request whose user may ask now."""
+    outcome: Conversation | Overdrawn | None = yield Admit(request.user_id, request.conv_id)
+    if not isinstance(outcome, Overdrawn):
+        return outcome
+    seconds = outcome.retry_after
+    emit(UserRefused(request.request_id, request.user_id, outcome.source, seconds))
+    who = f"user {request.user_id!r} has" if outcome.source == "user" else "all users together have"
+    raise UserRateLimited(
+        f"{who} asked as often as allowed; the next request is admitted in {seconds:.3f} s",
+        retry_after=seconds,
+    )
 
 
 def _reserve(
