@@ -112,11 +112,11 @@ def test_a_user_who_hammers_costs_the_pool_nothing(
 
 
 def test_the_reply_tells_when_to_come_back(make: Callable[..., RequestRouter]) -> None:
-    router = make(user_rpm_default=120, user_burst_default=1)
+    router = make(user_rpm_default=30, user_burst_default=1)
     assert router.send_one_shot("Hello", user_id="bo")["success"]
     reply = router.send_one_shot("Hello", user_id="bo", max_wait=30)
     assert reply["error_type"] == "user_rate_limited"
-    assert 0 < reply["retry_after"] <= 0.5
+    assert 0 < reply["retry_after"] <= 2
     assert "user 'bo'" in reply["error"]
     assert reply["attempts"] == []
     threading.Event().wait(reply["retry_after"])
@@ -171,8 +171,8 @@ def test_a_chat_survives_a_flush_of_the_scripts(
 
 def test_a_limit_of_ones_own_is_seen_by_all_routers(make: Callable[..., RequestRouter]) -> None:
     here, there = make(user_rpm_default=1), make(user_rpm_default=1)
-    limiter_of(here).set_user_limit("vip", rpm=60, burst=4)
-    assert limiter_of(there).get_user_limit("vip") == Allowance(60, 4)
+    limiter_of(here).set_user_limit("vip", rpm=6, burst=4)
+    assert limiter_of(there).get_user_limit("vip") == Allowance(6, 4)
     assert limiter_of(there).get_user_limit("bo") == Allowance(1, 1)
     replies = [there.send_one_shot("Hello", user_id="vip") for _ in range(5)]
     assert [reply["success"] for reply in replies] == [True] * 4 + [False]
