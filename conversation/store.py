@@ -61,6 +61,15 @@ class ConversationStore:
         """What `load_command` found."""
         return decode_conversation(conv_id, answer(named(conv_id), result))
 
+    def load_along(self, conv_id: str, other: ScriptCall) -> tuple[Any, Any]:
+        """Run another script and `load_command` in one round trip. Returns both results.
+
+        They are as Redis gave them: one that failed is an exception. `read_load` takes the second.
+        """
+        commands = [other, self.load_command(conv_id)]
+        result, loaded = run_all(self._redis, named(conv_id), commands)
+        return result, loaded
+
     def append_turn(self, turn: Turn) -> bool:
         """Append a turn whole, in one round trip.
 

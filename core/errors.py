@@ -6,6 +6,7 @@
     │   └── RequestTooLarge             invalid_request      no allowed key could ever admit it
     ├── NoKeys                          no_keys              nothing fits what the caller allows
     ├── NoCapacity                      rate_limited         every allowed key is full or cooling
+    │   └── UserRateLimited             user_rate_limited    a user, or all, asked too often
     ├── DeadlineExceeded                timeout              the caller's `timeout` has passed
     ├── RequestCancelled                cancelled
     ├── AdapterFault                    internal_error       an adapter broke its contract
@@ -74,6 +75,12 @@ class NoCapacity(RouterError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class UserRateLimited(NoCapacity):
+    """The user, or all users together, asked more often than they may; no key was touched."""
+
+    error_type = "user_rate_limited"
 
 
 class DeadlineExceeded(RouterError):

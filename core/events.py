@@ -58,6 +58,17 @@ class CapacityWaited(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class UserRefused(Event):
+    """A request was refused before anything was done for it: by the limit of its `source`, which is
+    "user" or "all_users", for so many seconds."""
+
+    request_id: str
+    user_id: str | None
+    source: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class KeyCooledDown(Event):
     """A key, group or provider is passed over. `seconds` is None when somebody must act first."""
 

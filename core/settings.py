@@ -18,6 +18,9 @@ from core.errors import ConfigurationError
 
 ENV_FILE = ".env"
 
+LARGEST_RATE = 1_000_000_000
+"""Requests a minute that a limit of users may allow: the scripts' numbers stay whole up to it."""
+
 
 class Settings(BaseSettings):
     """Every setting, named as in the environment but in lower case; frozen.
@@ -50,6 +53,18 @@ class Settings(BaseSettings):
     secret_cache_ttl_seconds: float = Field(300.0, ge=0, description="0 (no cache) or more")
     rate_window_seconds: float = Field(
         60.0, ge=0.5, le=3600, description="0.5 to 3600; 60 but in demos and tests"
+    )
+    user_rpm_default: int | None = Field(
+        None, ge=1, le=LARGEST_RATE, description=f"1 to {LARGEST_RATE}, or empty for no limit"
+    )
+    user_burst_default: int | None = Field(
+        None, ge=1, le=LARGEST_RATE, description=f"1 to {LARGEST_RATE}, or empty for the rate"
+    )
+    global_rpm_max: int | None = Field(
+        None, ge=1, le=LARGEST_RATE, description=f"1 to {LARGEST_RATE}, or empty for no limit"
+    )
+    global_burst_max: int | None = Field(
+        None, ge=1, le=LARGEST_RATE, description=f"1 to {LARGEST_RATE}, or empty for the rate"
     )
     conversation_ttl_seconds: int = Field(86_400, ge=1, description="1 or more")
     llm_max_retries: int = Field(3, ge=0, le=20, description="0 to 20")

@@ -6,6 +6,7 @@ from conversation.store import ConversationStore
 from core.redis_connection import open_redis
 from core.settings import Settings, get_settings
 from keys.manager import build_key_manager
+from keys.rate_limiter import build_rate_limiter
 from keys.secret_store import CachedSecrets, SecretStore, get_secret_store
 from llm.parts import RouterParts
 from llm.providers.registry import ProviderRegistry, get_provider_registry
@@ -42,6 +43,7 @@ def build_router(
     settings = settings or get_settings()
     connection = open_redis(settings)
     try:
+        limiter = build_rate_limiter(settings, connection)
         keys = build_key_manager(settings, connection)
     except BaseException:
         connection.close()
@@ -59,6 +61,7 @@ def build_router(
             Names(settings.redis_key_prefix),
             settings.conversation_ttl_seconds,
         ),
+        limiter=limiter,
     )
     return RequestRouter(
         RouterParts(

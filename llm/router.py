@@ -75,7 +75,7 @@ class RequestRouter:
             expected_completion_tokens: what the answer will probably have; it is reserved.
             max_output_tokens: the most that the answer may have.
             temperature: 0 to 2; None leaves it to the provider.
-            user_id: on whose behalf, for logs and limits.
+            user_id: on whose behalf; it counts against the user's limit, if there are any.
             timeout: seconds for the whole request with all its tries; by default
                 `LLM_REQUEST_TIMEOUT_SECONDS`.
             max_wait: seconds to wait when every key is full; 0 refuses at once.

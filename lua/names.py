@@ -1,8 +1,8 @@
 """Every name of a Redis key, in one place.
 
 What one script touches shares a hash tag in braces, so that on Redis Cluster it lies on one node:
-a provider's limits on one, a conversation on another. On a single server all limits share a tag, so
-that one call can choose among the keys of several providers.
+a provider's limits on one, a conversation on another, the users' limits on a third. On a single
+server the limits of all providers share a tag, so that one call can choose among all keys.
 """
 
 from __future__ import annotations
@@ -60,6 +60,20 @@ class Names:
     def channel(self, shard: str, process_id: str) -> str:
         """Channel: on which the waiters of one process are told of their turn."""
         return f"{self.prefix}:{{{shard}}}:turns:{process_id}"
+
+    def user_limits(self) -> str:
+        """Hash: the limits of users who have one of their own, by user id."""
+        return f"{self.prefix}:{{users}}:limits"
+
+    def user_bucket(self, user_id: str | None = None) -> str:
+        """String: the token bucket of all users together, or of one user.
+
+        Example:
+            >>> Names("llm").user_bucket("bo")
+            'llm:{users}:bucket:user:bo'
+        """
+        owner = "all" if user_id is None else f"user:{user_id}"
+        return f"{self.prefix}:{{users}}:bucket:{owner}"
 
     def conversation(self, conv_id: str) -> str:
         """Hash: a conversation's metadata.

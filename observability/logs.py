@@ -70,6 +70,8 @@ def _level_of(event: Event) -> tuple[int, str]:
         good = event.outcome == "success"
         return (logging.DEBUG, "attempt") if good else (logging.WARNING, "attempt failed")
     if isinstance(event, RequestFinished):
+        if event.outcome == "user_rate_limited":
+            return logging.INFO, "user refused"  # who hammers must not fill the log
         good = event.outcome == "success"
         return (logging.INFO, "request") if good else (logging.WARNING, "request failed")
     return _LEVELS.get(type(event), (logging.DEBUG, type(event).__name__))

@@ -21,6 +21,7 @@ from core.events import (
     KeysRejected,
     RequestFinished,
     SettleFailed,
+    UserRefused,
     subscribe,
 )
 from core.settings import Settings
@@ -36,7 +37,8 @@ ATTEMPTS = Counter(
 )
 RATE_LIMITED = Counter(
     "request_router_rate_limited",
-    "Refusals for a rate limit: by a provider, or by this router before anything was sent",
+    "Refusals for a rate limit: by a provider, or by this router before anything was sent "
+    "(router: no key had room; user, all_users: the limit of a user, of all of them)",
     ["source"],
 )
 REQUESTS = Counter("request_router_requests", "Requests, by how they ended", ["outcome"])
@@ -137,6 +139,8 @@ def _count(event: Event) -> None:
             WAITS.labels("waited" if event.waited else "refused").inc()
             if not event.waited:
                 RATE_LIMITED.labels("router").inc()
+        case UserRefused():
+            _child(RATE_LIMITED, event.source).inc()
         case SettleFailed() | ConversationNotSaved() | KeysRejected():
             FAULTS.labels(type(event).__name__).inc()
 

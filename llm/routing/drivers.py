@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from conversation.records import Conversation
 from conversation.store import ConversationStore
 from core.errors import AdapterFault, RouterError
 from core.types import ProviderReply, Reply
 from keys.manager import KeyManager
+from keys.rate_limiter import Overdrawn, RateLimiter
 from keys.secret_store import CachedSecrets
 from llm.providers.base import ProviderCall, take_sent
 from llm.providers.registry import ProviderRegistry
-from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
 
 
@@ -27,6 +29,7 @@ class Parts:
     secrets: CachedSecrets
     providers: ProviderRegistry
     conversations: ConversationStore
+    limiter: RateLimiter
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -56,6 +59,8 @@ class _Performer:
 
     def perform(self, effect: Effect) -> Any:
         match effect:
+            case Admit():
+                return self._admit(effect)
             case Reserve():
                 return self._parts.keys.reserve(
                     effect.need,
@@ -72,8 +77,17 @@ class _Performer:
                 return self._settle(effect)
             case Sleep():
                 return self._parts.sleep(effect.seconds)
-            case LoadConversation():
-                return self._parts.conversations.load(effect.conv_id)
+
+    def _admit(self, effect: Admit) -> Conversation | Overdrawn | None:
+        limiter, store = self._parts.limiter, self._parts.conversations
+        if effect.conv_id is None:
+            return limiter.take(effect.user_id)
+        take = limiter.take_call(effect.user_id)
+        if take is None:
+            return store.load(effect.conv_id)
+        took, loaded = store.load_along(effect.conv_id, take)
+        overdrawn = limiter.read_take(took)
+        return store.read_load(effect.conv_id, loaded) if overdrawn is None else overdrawn
 
     def _send(self, effect: Send) -> ProviderReply:
         parts, key = self._parts, effect.key

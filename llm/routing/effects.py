@@ -13,10 +13,14 @@ from keys.spec import KeySpec
 
 
 @dataclass(frozen=True, slots=True)
-class LoadConversation:
-    """Read a conversation. Gives a `conversation.store.Conversation`."""
+class Admit:
+    """Take a request from the users' limits, and read the conversation in the same round trip.
 
-    conv_id: str
+    Gives an Overdrawn if they refuse, else the Conversation, or None without a `conv_id`.
+    """
+
+    user_id: str | None
+    conv_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +70,4 @@ class Sleep:
     seconds: float
 
 
-Effect = LoadConversation | Reserve | Send | Settle | Sleep
+Effect = Admit | Reserve | Send | Settle | Sleep

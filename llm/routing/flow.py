@@ -1,6 +1,6 @@
 """The way of one request: the only routing logic. It decides and yields what is to be done.
 
-    load the conversation (chat)  ->  reserve a key  ->  send  ->  settle (and append the turn)
+    admit the user, load (chat)  ->  reserve a key  ->  send  ->  settle (and append the turn)
                                           ^                          |
                                           +---- another key, after a failure that allows it
 
@@ -25,19 +25,22 @@ from core.errors import (
     ProviderError,
     RouterError,
     StorageError,
+    UserRateLimited,
 )
 from core.events import (
     AttemptFinished,
     CapacityWaited,
     ConversationNotSaved,
     SettleFailed,
+    UserRefused,
     emit,
 )
 from core.types import Attempt, ChatRequest, ProviderReply, Reply
+from keys.rate_limiter import Overdrawn
 from keys.reservations import End, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from llm.routing.backoff import pause
-from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.outcomes import (
     answered_end,
     cooled,
@@ -124,11 +127,9 @@ class _Journey:
     def run(self) -> Flow:
         request, around = self.request, self.around
         selection = selection_of(request)
-        fitted_for = request.model_preference
-        conversation: Conversation | None = None
-        user_id = request.user_id
-        if request.conv_id is not None:
-            conversation = yield LoadConversation(request.conv_id)
+        conversation = yield from self._admit()
+        user_id, fitted_for = request.user_id, request.model_preference
+        if conversation is not None:
             user_id = conversation.admit(user_id)
             fitted_for = widest(around.models_of(selection), request)
         prompt = build_prompt(request, conversation, fitted_for, around.tokens)
@@ -169,6 +170,22 @@ class _Journey:
                 turn = turn_of(request, reply, counts, user_id, around.tokens)
                 yield from self._settle(reservation, answered_end(reservation, reply), turn)
                 return answered(request, key, reply, counts, self.attempts, self.elapsed())
+
+    def _admit(self) -> Generator[Effect, Any, Conversation | None]:
+        """The conversation of a request whose user may ask now."""
+        request = self.request
+        outcome: Conversation | Overdrawn | None = yield Admit(request.user_id, request.conv_id)
+        if not isinstance(outcome, Overdrawn):
+            return outcome
+        seconds = outcome.retry_after
+        emit(UserRefused(request.request_id, request.user_id, outcome.source, seconds))
+        who = "all users together have"
+        if outcome.source == "user":
+            who = f"user {request.user_id!r} has"
+        raise UserRateLimited(
+            f"{who} asked as often as allowed; the next request is admitted in {seconds:.3f} s",
+            retry_after=seconds,
+        )
 
     def _reserve(
         self, selection: Selection, prompt: Prompt, model: str | None

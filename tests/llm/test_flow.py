@@ -23,12 +23,20 @@ from core.errors import (
     SecretError,
     StorageError,
 )
-from core.events import CapacityWaited, ConversationNotSaved, Event, SettleFailed, subscribe
+from core.events import (
+    CapacityWaited,
+    ConversationNotSaved,
+    Event,
+    SettleFailed,
+    UserRefused,
+    subscribe,
+)
 from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
 from keys.policies import Need, policy_of, weigh
+from keys.rate_limiter import Overdrawn
 from keys.reservations import Refused, Reservation
 from keys.spec import KeySpec
-from llm.routing.effects import Effect, LoadConversation, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.flow import RetryRules, Surroundings, route
 from llm.tokens import TokenCounter
 from lua.limiter_types import Shard
@@ -45,7 +53,7 @@ class World:
     reserves: list[Any] = field(default_factory=list)
     keys: list[KeySpec] = field(default_factory=lambda: [_key("a"), _key("b"), _key("c")])
     on_settle: list[Any] = field(default_factory=list)
-    conversation: Any = None
+    admitted: Any = None
     seconds_a_send: float = 0.0
     now: float = 100.0
     effects: list[Effect] = field(default_factory=list)
@@ -97,8 +105,8 @@ class World:
             case Sleep():
                 self.now += effect.seconds
                 return None
-            case LoadConversation():
-                return _give(self.conversation)
+            case Admit():
+                return _give(self.admitted)
 
     def of(self, kind: type) -> list[Any]:
         return [effect for effect in self.effects if isinstance(effect, kind)]
@@ -142,7 +150,7 @@ def events() -> Any:
 def test_a_request_reserves_sends_and_settles_with_what_was_used() -> None:
     world = World()
     reply = world.run(ask())
-    assert world.names == ["Reserve", "Send", "Settle"]
+    assert world.names == ["Admit", "Reserve", "Send", "Settle"]
     assert reply["success"]
     assert reply["content"] == "Hi!"
     assert reply["tokens"] == {"input": 7, "output": 3, "total": 10}
@@ -160,7 +168,7 @@ def test_without_usage_the_estimate_is_told_and_charged() -> None:
 def test_a_refused_secret_takes_the_key_out_and_goes_on_with_the_next_at_once() -> None:
     world = World(sends=[AuthenticationFailed("401", provider="openai", status=401), ANSWER])
     reply = world.run(ask())
-    assert world.names == ["Reserve", "Send", "Settle", "Reserve", "Send", "Settle"]
+    assert world.names == ["Admit", "Reserve", "Send", "Settle", "Reserve", "Send", "Settle"]
     assert [a["key_id"] for a in reply["attempts"]] == ["a", "b"]
     mark = world.of(Settle)[0].end.marks[0]
     assert (mark.field, mark.state, mark.milliseconds) == ("k:a", "invalid", -1)
@@ -231,7 +239,7 @@ def test_what_another_key_cannot_mend_goes_back_at_once(error: Exception, error_
     world = World(sends=[error])
     reply = world.run(ask())
     assert reply["error_type"] == error_type
-    assert world.names == ["Reserve", "Send", "Settle"]
+    assert world.names == ["Admit", "Reserve", "Send", "Settle"]
     assert world.of(Settle)[0].end.marks == ()
 
 
@@ -320,7 +328,7 @@ def test_an_interrupted_call_is_settled_as_if_it_had_arrived(interruption: BaseE
             world.run(ask())
     else:
         world.run(ask())
-    assert world.names == ["Reserve", "Send", "Settle"]
+    assert world.names == ["Admit", "Reserve", "Send", "Settle"]
     assert world.of(Settle)[0].end.charge.requests == 1
 
 
@@ -331,9 +339,9 @@ def test_a_chat_sends_the_history_and_appends_the_turn() -> None:
         StoredMessage(Message("user", "My name is Bo"), tokens=5),
         StoredMessage(Message("assistant", "Hello Bo"), tokens=3),
     )
-    world = World(conversation=Conversation("c", "Be brief.", history))
+    world = World(admitted=Conversation("c", "Be brief.", history))
     reply = world.run(ask(conv_id="c", user_id="bo"))
-    assert world.names == ["LoadConversation", "Reserve", "Send", "Settle"]
+    assert world.names == ["Admit", "Reserve", "Send", "Settle"]
     (send,) = world.of(Send)
     assert [m.content for m in send.messages] == ["My name is Bo", "Hello Bo", "Hello"]
     assert send.system_prompt == "Be brief."
@@ -344,13 +352,13 @@ def test_a_chat_sends_the_history_and_appends_the_turn() -> None:
 
 def test_a_failed_turn_appends_nothing() -> None:
     error = ContextTooLong("too long", provider="openai", status=400)
-    world = World(conversation=Conversation("c"), sends=[error])
+    world = World(admitted=Conversation("c"), sends=[error])
     world.run(ask(conv_id="c"))
     assert world.of(Settle)[0].turn is None
 
 
 def test_a_turn_that_cannot_be_saved_is_told_with_the_answer(events: list[Event]) -> None:
-    world = World(conversation=Conversation("c"), on_settle=[ConversationUnavailable("damaged")])
+    world = World(admitted=Conversation("c"), on_settle=[ConversationUnavailable("damaged")])
 
     def perform(effect: Effect, original: Callable[[Effect], Any] = world._perform) -> Any:
         if isinstance(effect, Settle):
@@ -362,24 +370,63 @@ def test_a_turn_that_cannot_be_saved_is_told_with_the_answer(events: list[Event]
     assert any(isinstance(event, ConversationNotSaved) for event in events)
 
 
+def test_the_user_and_the_conversation_are_asked_for_at_once_and_first() -> None:
+    world = World()
+    world.run(ask(user_id="bo"))
+    assert world.effects[0] == Admit("bo", None)
+    world = World(admitted=Conversation("c"))
+    world.run(ask(user_id="bo", conv_id="c"))
+    assert world.effects[0] == Admit("bo", "c")
+
+
+@pytest.mark.parametrize(
+    ("source", "who"), [("user", "user 'bo' has"), ("all_users", "all users together have")]
+)
+@pytest.mark.parametrize("request_", [ask(user_id="bo"), ask(user_id="bo", conv_id="c")])
+def test_a_user_who_asks_too_often_is_refused_before_anything_is_reserved(
+    events: list[Event], request_: ChatRequest, source: str, who: str
+) -> None:
+    world = World(admitted=Overdrawn(source, 1.25))
+    reply = world.run(request_)
+    assert world.names == ["Admit"]
+    assert (reply["success"], reply["error_type"]) == (False, "user_rate_limited")
+    assert (reply["retry_after"], reply["attempts"]) == (1.25, [])
+    assert reply["error"].startswith(who)
+    assert "1.250 s" in reply["error"]
+    assert events == [UserRefused("r", "bo", source, 1.25)]
+
+
+def test_a_refused_user_does_not_wait_for_the_next_turn() -> None:
+    world = World(admitted=Overdrawn("user", 0.5))
+    assert not world.run(ask(user_id="bo", max_wait=60.0))["success"]
+    assert world.now == 100.0
+
+
+def test_a_limit_that_cannot_be_read_is_a_typed_refusal() -> None:
+    world = World(admitted=StorageError("Redis is away"))
+    assert world.run(ask(user_id="bo"))["error_type"] == "redis_unavailable"
+    assert world.names == ["Admit"]
+
+
 def test_an_unreadable_history_refuses_before_anything_is_reserved() -> None:
-    world = World(conversation=ConversationUnavailable("Redis is away"))
+    world = World(admitted=ConversationUnavailable("Redis is away"))
     reply = world.run(ask(conv_id="c"))
     assert reply["error_type"] == "conversation_unavailable"
-    assert world.names == ["LoadConversation"]
+    assert world.names == ["Admit"]
 
 
 def test_another_users_conversation_is_refused() -> None:
     from conversation.records import Metadata
 
     meta = Metadata("c", 2, 10, "t", "t", user_id="alice")
-    world = World(conversation=Conversation("c", metadata=meta))
+    world = World(admitted=Conversation("c", metadata=meta))
     assert world.run(ask(conv_id="c", user_id="bob"))["error_type"] == "invalid_request"
 
 
 def test_an_abandoned_flow_asks_for_nothing_more() -> None:
     world = World()
     flow = route(ask(), world.around(RetryRules()))
-    reserve = next(flow)
+    assert next(flow) == Admit(None, None)
+    reserve = flow.send(None)
     assert isinstance(flow.send(world._perform(reserve)), Send)
     flow.close()

@@ -25,6 +25,7 @@ from core.events import (
     RequestFinished,
     SettleFailed,
     StorageDegraded,
+    UserRefused,
     emit,
 )
 from observability.logs import LOGGER, follow_with_logs
@@ -39,7 +40,9 @@ ONE_OF_EACH: list[tuple[Event, str]] = [
     (AttemptFinished("r1", "a", "openai", "m", "timeout", 1.0, "too late", 504), "WARNING"),
     (RequestFinished("r1", "success", "m", "a", 1, 3, 4, 1.0), "INFO"),
     (RequestFinished("r1", "no_keys", None, None, 0, 0, 0, 1.0, "nothing fits"), "WARNING"),
+    (RequestFinished("r1", "user_rate_limited", None, None, 0, 0, 0, 1.0, "again"), "INFO"),
     (CapacityWaited("r1", True, 0.5), "DEBUG"),
+    (UserRefused("r1", "bo", "user", 0.5), "DEBUG"),
     (KeyCooledDown("openai", "a", "throttled", 20.0, "429"), "WARNING"),
     (SettleFailed("r1", "a", "Redis is away"), "ERROR"),
     (ConversationNotSaved("r1", "c", "Redis is away"), "ERROR"),
