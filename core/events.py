@@ -6,6 +6,7 @@ Events never carry a secret, a prompt or an answer: only names, numbers and reas
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -77,6 +78,7 @@ class KeyCooledDown(Event):
     state: str
     seconds: float | None
     reason: str
+    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,8 @@ class StorageDegraded(Event):
 
 
 Subscriber = Callable[[Event], None]
-_subscribers: tuple[Subscriber, ...] = ()
+_subscribers: tuple[tuple[object, Subscriber], ...] = ()
+_lock = threading.Lock()
 
 
 def subscribe(subscriber: Subscriber) -> Callable[[], None]:
@@ -139,18 +142,21 @@ def subscribe(subscriber: Subscriber) -> Callable[[], None]:
         [StorageDegraded(reason='in process only')]
     """
     global _subscribers
-    _subscribers = (*_subscribers, subscriber)
+    token = object()  # the same function may subscribe twice
+    with _lock:
+        _subscribers = (*_subscribers, (token, subscriber))
 
     def unsubscribe() -> None:
         global _subscribers
-        _subscribers = tuple(s for s in _subscribers if s is not subscriber)
+        with _lock:
+            _subscribers = tuple(entry for entry in _subscribers if entry[0] is not token)
 
     return unsubscribe
 
 
 def emit(event: Event) -> None:
     """Hand `event` to every subscriber. One that fails is logged and harms nobody else."""
-    for subscriber in _subscribers:
+    for _, subscriber in _subscribers:
         try:
             subscriber(event)
         except Exception:  # noqa: BLE001 - an observer's fault must not fail a request

@@ -66,7 +66,9 @@ class Settings(BaseSettings):
     global_burst_max: int | None = Field(
         None, ge=1, le=LARGEST_RATE, description=f"1 to {LARGEST_RATE}, or empty for the rate"
     )
-    conversation_ttl_seconds: int = Field(86_400, ge=1, description="1 or more")
+    conversation_ttl_seconds: int = Field(
+        86_400, ge=1, le=315_360_000, description="1 to 315360000 (ten years)"
+    )
     llm_max_retries: int = Field(3, ge=0, le=20, description="0 to 20")
     llm_base_backoff_ms: int = Field(500, ge=0, le=60_000, description="0 to 60000")
     llm_request_timeout_seconds: float = Field(
@@ -104,7 +106,7 @@ def get_settings() -> Settings:
 def environment(env_file: str | Path | None = ENV_FILE) -> dict[str, str]:
     """All variables of `.env` and of the environment, which wins; for the secrets' names."""
     merged = dict(dotenv_values(env_file)) if env_file is not None else {}
-    merged.update(os.environ)
+    merged.update((name, value) for name, value in os.environ.items() if value)
     return {name: value for name, value in merged.items() if value}
 
 

@@ -41,6 +41,12 @@ from lua.limiter_types import CLEAR, Geometry, Mark, NoRoom, Refusal
 from lua.loader import ScriptCall
 from lua.names import Names
 
+LONGEST = 10 * 365 * 86_400.0
+"""Seconds: no cooldown is longer than ten years."""
+
+MOST_POOLS = 256
+"""So many selections are kept packed; more are packed anew."""
+
 
 class KeyManager:
     """Chooses, reserves, settles and reports. Safe under threads; shares its limits through Redis.
@@ -71,7 +77,6 @@ class KeyManager:
         self._rotate = rotate
         self._limiter = Limiter(redis, self._places, self._geometry, clock=clock)
         self._pools: dict[tuple[object, ...], Pool] = {}
-        self._pools_version = -1
         self._pools_lock = threading.Lock()
 
     @property
@@ -180,8 +185,10 @@ class KeyManager:
             ConfigurationError: no such key, or a negative time.
             StorageError: Redis did not answer.
         """
-        if cooldown_seconds < 0:
-            raise ConfigurationError(f"cooldown_seconds is {cooldown_seconds}; write 0 or more")
+        if type(cooldown_seconds) not in (int, float) or not 0 <= cooldown_seconds < LONGEST:
+            raise ConfigurationError(
+                f"cooldown_seconds is {cooldown_seconds!r}; write 0 or more, at most {LONGEST:g}"
+            )
         key = self._known(key_id)
         subject = subjects_of(key).key
         mark = Mark(subject, "throttled", round(cooldown_seconds * 1000), _clean(reason))
@@ -212,6 +219,10 @@ class KeyManager:
         """
         if not isinstance(key, KeySpec):
             (key,) = parse_keys(json.dumps({"keys": [key]}), path="add_key")
+        if self._registry.get(key.key_id) is not None:
+            raise ConfigurationError(
+                f"there is a key {key.key_id!r} already; remove it first, or choose another key_id"
+            )
         self._registry.add(key)
         return key
 
@@ -292,12 +303,9 @@ class KeyManager:
             return read_statuses(self._redis, self._places, self._geometry, keys)
 
     def _pool_for(self, selection: Selection, avoid: Collection[str]) -> Pool:
-        keys = self._registry.keys()
-        with self._pools_lock:
-            if self._pools_version != self._registry.version:
-                self._pools.clear()
-                self._pools_version = self._registry.version
-            pool = None if avoid else self._pools.get(selection.identity)
+        version, keys = self._registry.snapshot()
+        place = (version, *selection.identity)
+        pool = None if avoid else self._pools.get(place)
         if pool is not None:
             return pool
         allowed = candidates_for(keys, selection)
@@ -311,7 +319,9 @@ class KeyManager:
         pool = Pool(candidates, self._places, self._geometry)
         if not avoid:
             with self._pools_lock:
-                self._pools[selection.identity] = pool
+                if len(self._pools) >= MOST_POOLS:
+                    self._pools.clear()
+                self._pools[place] = pool
         return pool
 
 

@@ -105,7 +105,7 @@ def policy_of(provider: str, base_url: str | None = None) -> Policy:
     """
     if base_url is not None:
         host = urlsplit(base_url).hostname or ""
-        if host.endswith(".openai.azure.com"):
+        if host.endswith((".openai.azure.com", ".services.ai.azure.com")):
             return _POLICIES["azure"]
         if provider == "openai" and host != "api.openai.com":
             return _POLICIES["openai-compatible"]

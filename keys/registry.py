@@ -98,6 +98,12 @@ class KeyRegistry:
             _emit_all(events)
         return self._in_force.keys
 
+    def snapshot(self) -> tuple[int, tuple[KeySpec, ...]]:
+        """The version and the keys that belong together, after the same look as `keys`."""
+        self.keys()
+        in_force = self._in_force
+        return in_force.version, in_force.keys
+
     def get(self, key_id: str) -> KeySpec | None:
         """The key of that id as of the last look at the file, or None."""
         return self._in_force.by_id.get(key_id)

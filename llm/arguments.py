@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from conversation.identifiers import check_identifier, encode_metadata
@@ -26,6 +26,9 @@ def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
             raise InvalidRequest(f"prompt must be a str, not {type(message.content).__name__}")
         if not message.content.strip():
             raise InvalidRequest("prompt is empty; write what to ask")
+        _sendable("prompt", message.content)
+    if isinstance(request.system_prompt, str):
+        _sendable("system_prompt", request.system_prompt)
     for name in ("system_prompt", "model_preference"):
         value = getattr(request, name)
         if value is not None and (not isinstance(value, str) or not value):
@@ -49,6 +52,40 @@ def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
     if chat:
         check_identifier(request.conv_id, "conv_id")
     return request
+
+
+def texts(name: str, value: Any) -> tuple[Any, ...]:
+    """What a caller gave as a sequence of texts, as a tuple; its items are checked later.
+
+    Raises:
+        InvalidRequest: it is one text, or nothing that can be gone through.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise InvalidRequest(f"{name} must be a list of texts, not {value!r}")
+    return tuple(value)
+
+
+def mapping(name: str, value: Any) -> dict[Any, Any]:
+    """What a caller gave as a mapping or None, as a dict; its items are checked later.
+
+    Raises:
+        InvalidRequest: it is no mapping.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidRequest(f"{name} must be a dict, not {value!r}")
+    return dict(value)
+
+
+def _sendable(name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidRequest(
+            f"{name} holds half a character at position {error.start}, which cannot be sent; "
+            "decode its source as UTF-8 or UTF-16"
+        ) from None
 
 
 def _whole(name: str, value: Any, *, at_least: int | None) -> None:

@@ -55,7 +55,7 @@ def build_router(
     driver = Parts(
         keys=keys,
         secrets=secrets,
-        providers=providers or get_provider_registry(),
+        providers=providers or get_provider_registry().fresh(),
         conversations=ConversationStore(
             connection,
             Names(settings.redis_key_prefix),

@@ -22,7 +22,7 @@ class RouterParts:
     on_close: tuple[Callable[[], None], ...] = ()
 
     def close(self) -> None:
-        """Give everything back, the last made first."""
+        """Give everything back, the last made first; a second time it does nothing more."""
         self.driver.providers.close()
         for give_back in reversed(self.on_close):
             give_back()

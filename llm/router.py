@@ -17,7 +17,7 @@ from uuid import uuid4
 from core.events import RequestFinished, emit
 from core.types import ChatRequest, Message, Reply
 from keys.explain import KeyExplanation
-from llm.arguments import checked
+from llm.arguments import checked, mapping, texts
 from llm.health import health_of
 from llm.parts import RouterParts
 from llm.routing.drivers import run
@@ -99,9 +99,9 @@ class RequestRouter:
                     messages=(Message("user", prompt),),
                     system_prompt=system_prompt,
                     model_preference=model_preference,
-                    fallback_models=tuple(fallback_models),
+                    fallback_models=texts("fallback_models", fallback_models),
                     workload=workload,
-                    tags=dict(tags or {}),
+                    tags=mapping("tags", tags),
                     expected_completion_tokens=expected_completion_tokens,
                     max_output_tokens=max_output_tokens,
                     temperature=temperature,
@@ -155,9 +155,9 @@ class RequestRouter:
                     messages=(Message("user", prompt),),
                     system_prompt=system_prompt,
                     model_preference=model_preference,
-                    fallback_models=tuple(fallback_models),
+                    fallback_models=texts("fallback_models", fallback_models),
                     workload=workload,
-                    tags=dict(tags or {}),
+                    tags=mapping("tags", tags),
                     expected_completion_tokens=expected_completion_tokens,
                     max_output_tokens=max_output_tokens,
                     temperature=temperature,
@@ -166,7 +166,7 @@ class RequestRouter:
                     priority=priority,
                     conv_id=conv_id,
                     user_id=user_id,
-                    metadata=dict(metadata or {}),
+                    metadata=mapping("metadata", metadata),
                 ),
                 chat=True,
             )
@@ -205,9 +205,9 @@ class RequestRouter:
                 messages=(Message("user", prompt),),
                 system_prompt=system_prompt,
                 model_preference=model_preference,
-                fallback_models=tuple(fallback_models),
+                fallback_models=texts("fallback_models", fallback_models),
                 workload=workload,
-                tags=dict(tags or {}),
+                tags=mapping("tags", tags),
                 expected_completion_tokens=expected_completion_tokens,
                 max_output_tokens=max_output_tokens,
             )

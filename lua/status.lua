@@ -10,8 +10,8 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       then for each key "p:<provider>|k:<key id>|g:<provider>/<group>"
 
 Returns {now, then for each key nine values: requests, tokens, input tokens, output tokens, output
-         tokens held, calls under way, requests today, tokens today, mark or ''}; a mark is that of
-         the key, else of its group, else of its provider: "until_ms|state|reason"
+         tokens held, calls under way, requests today, tokens today, mark or ''}; a mark is the longest of
+         the key's, its group's and its provider's: "until_ms|state|reason"
 ]]
 --- @include "clock"
 --- @include "ring"

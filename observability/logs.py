@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from core.events import (
@@ -18,9 +19,9 @@ from core.events import (
     RequestFinished,
     SettleFailed,
     StorageDegraded,
-    subscribe,
 )
 from core.settings import Settings
+from observability.following import SharedSubscription
 
 LOGGER = "llm_router"
 
@@ -38,31 +39,29 @@ def follow_with_logs(settings: Settings) -> Callable[[], None]:
     """Write a line for each event, from `LOG_LEVEL` on, as `LOG_FORMAT` says, until it is ended.
 
     Lines go to the logger `llm_router`: to where the program's own logging goes, or, where it has
-    none, to standard error.
+    none, to standard error. Several routers of a process write each line once, as the settings of
+    the newest say.
 
     Returns:
         A function that ends it.
     """
-    logger = logging.getLogger(LOGGER)
-    logger.setLevel(settings.log_level)
-    if not logger.handlers and not logging.getLogger().handlers:
+    global _format
+    _logger.setLevel(settings.log_level)
+    if not _logger.handlers and not logging.getLogger().handlers:
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(message)s"))
-        logger.addHandler(handler)
-        logger.propagate = False
-    structured: Any = None
+        _logger.addHandler(handler)
+        _logger.propagate = False
+    _format = settings.log_format
+    return _shared.follow()
 
-    def write(event: Event) -> None:
-        nonlocal structured
-        level, text = _level_of(event)
-        if not logger.isEnabledFor(level):
-            return
-        if structured is None:
-            structured = _structured(logger, settings.log_format)
+
+def _write(event: Event) -> None:
+    level, text = _level_of(event)
+    if _logger.isEnabledFor(level):
         values = {f.name: getattr(event, f.name) for f in fields(event)}
-        structured.log(level, text, **{name: v for name, v in values.items() if v is not None})
-
-    return subscribe(write)
+        told = {name: value for name, value in values.items() if value is not None}
+        _structured(_format).log(level, text, **told)
 
 
 def _level_of(event: Event) -> tuple[int, str]:
@@ -77,7 +76,8 @@ def _level_of(event: Event) -> tuple[int, str]:
     return _LEVELS.get(type(event), (logging.DEBUG, type(event).__name__))
 
 
-def _structured(logger: logging.Logger, form: str) -> Any:
+@cache
+def _structured(form: str) -> Any:
     # Imported at the first line that is written: structlog costs 50 ms, and most programs that
     # start with LOG_LEVEL=WARNING never write one.
     import structlog
@@ -86,7 +86,7 @@ def _structured(logger: logging.Logger, form: str) -> Any:
     if form == "console":
         render = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     return structlog.wrap_logger(
-        logger,
+        _logger,
         processors=[
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -94,3 +94,8 @@ def _structured(logger: logging.Logger, form: str) -> Any:
         ],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
+
+
+_logger = logging.getLogger(LOGGER)
+_format = "console"
+_shared = SharedSubscription(_write)

@@ -22,9 +22,9 @@ from core.events import (
     RequestFinished,
     SettleFailed,
     UserRefused,
-    subscribe,
 )
 from core.settings import Settings
+from observability.following import SharedSubscription
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +101,8 @@ _served_port: int | None = None
 def follow_with_metrics(settings: Settings, statuses: Statuses) -> Callable[[], None]:
     """Count events, and serve the metrics on `PROMETHEUS_PORT` if it is set.
 
+    Several routers of a process count each event once.
+
     Args:
         statuses: gives the status of every key; called once for each scrape.
 
@@ -112,11 +114,13 @@ def follow_with_metrics(settings: Settings, statuses: Statuses) -> Callable[[], 
             REGISTRY.register(_gauges)
         _gauges.sources.append(statuses)
         _serve(settings.prometheus_port)
-    unsubscribe = subscribe(_count)
+    unfollow = _shared.follow()
 
     def end() -> None:
-        unsubscribe()
+        unfollow()
         with _lock:
+            if statuses not in _gauges.sources:
+                return
             _gauges.sources.remove(statuses)
             if not _gauges.sources:
                 REGISTRY.unregister(_gauges)
@@ -156,3 +160,6 @@ def _serve(port: int | None) -> None:
         _log.warning("metrics are not served on PROMETHEUS_PORT %d: %s", port, error)
         return
     _served_port = port
+
+
+_shared = SharedSubscription(_count)

@@ -145,7 +145,7 @@ def _latency(facts: Facts) -> tuple[str, str, str]:
     if not facts.direct:
         return "-", "", "no request found room at once"
     meaning = (
-        f"median of what the router and its Redis add to a call of {facts.call_ms:.0f} ms, over the "
-        f"{facts.direct} requests that neither waited nor were retried"
+        f"median of what the router and its Redis add to a call of {facts.call_ms:.0f} ms, over "
+        f"the {facts.direct} requests that neither waited nor were retried"
     )
     return f"{facts.added_ms:.1f} ms", "bold", meaning

@@ -80,11 +80,20 @@ class ProviderRegistry:
         with self._lock:
             return tuple(sorted(self._factories.keys() | self._adapters.keys()))
 
-    def close(self) -> None:
-        """Close all adapters that were made; those from factories can be made anew."""
+    def fresh(self) -> ProviderRegistry:
+        """The same providers for another router: adapters that factories make are its own."""
         with self._lock:
-            adapters, self._adapters = self._adapters, {}
-        for adapter in adapters.values():
+            ready = {n: a for n, a in self._adapters.items() if n not in self._factories}
+            return ProviderRegistry({**self._factories, **ready})
+
+    def close(self) -> None:
+        """Close the adapters that factories made; they can be made anew.
+
+        An adapter that was registered ready-made belongs to who made it, and is left open.
+        """
+        with self._lock:
+            made = [self._adapters.pop(name) for name in self._factories if name in self._adapters]
+        for adapter in made:
             adapter.close()
 
     def _make(self, name: str) -> ProviderAdapter:

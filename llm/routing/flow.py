@@ -233,7 +233,7 @@ class _Journey:
             unsaved = error if turn is not None else None
         else:
             for mark in end.marks:
-                emit(cooled(reservation.key, mark))
+                emit(cooled(reservation.key, mark, request.request_id))
         if unsaved is not None and request.conv_id is not None:
             emit(ConversationNotSaved(request.request_id, request.conv_id, str(unsaved)))
 

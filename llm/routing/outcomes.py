@@ -67,11 +67,11 @@ def subject_names(key: KeySpec) -> dict[Subject, str]:
     }
 
 
-def cooled(key: KeySpec, mark: Mark) -> KeyCooledDown:
-    """The event that tells of a mark."""
+def cooled(key: KeySpec, mark: Mark, request_id: str) -> KeyCooledDown:
+    """The event that tells of a mark that a request left."""
     seconds = None if mark.milliseconds < 0 else mark.milliseconds / 1000
     subject = mark.field.partition(":")[2]
-    return KeyCooledDown(key.provider, subject, mark.state, seconds, mark.reason)
+    return KeyCooledDown(key.provider, subject, mark.state, seconds, mark.reason, request_id)
 
 
 def token_counts(reply: ProviderReply, prompt: Prompt, tokens: TokenCounter) -> TokenCounts:

@@ -1,12 +1,15 @@
--- What a group has used, for people: nine values, appended to `answer`. The mark is that of the key,
--- else of its group, else of its provider; `subjects` are their fields, the provider's first.
+-- What a group has used, for people: nine values, appended to `answer`. The mark is the
+-- longest of the key's, its group's and its provider's; `subjects` are their fields, the provider's first.
 local function use_tell(answer, ring, leases_key, health_key, subjects, now)
   local in_flight, lost = leases_read(leases_key, now)
   local marks = redis.call('HMGET', health_key, subjects[2], subjects[3], subjects[1])
-  local mark = ''
-  for n = 3, 1, -1 do
+  local mark, latest = '', 0
+  for n = 1, 3 do
     local value = marks[n]
-    if value and (health_until(value, now) ~= 0 or health_share(value, now) < 1) then
+    local till = health_until(value, now)
+    if latest ~= -1 and (till == -1 or till > latest) then
+      mark, latest = value, till
+    elseif mark == '' and health_share(value, now) < 1 then
       mark = value
     end
   end

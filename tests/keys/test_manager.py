@@ -1,4 +1,4 @@
-"""KeyManager: reserving and settling, marking, the pool's keys, and the plans that it keeps."""
+"""KeyManager: reserving and settling, marking, the keys of the pool, and what it keeps packed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from core.errors import ConfigurationError, NoKeys, RequestTooLarge, StorageErro
 from core.events import Event, KeyCooledDown, subscribe
 from core.redis_connection import RedisConnection, open_redis
 from keys import manager as module
-from keys.manager import MAX_CANDIDATES, KeyManager, Refused, Reservation, build_key_manager
+from keys.manager import MOST_POOLS, KeyManager, build_key_manager
 from keys.policies import Need, charge_rejected, charge_unsent, policy_of
+from keys.pool import MAX_CANDIDATES
 from keys.registry import KeyRegistry
+from keys.reservations import End, Refused, Reservation
 from keys.selection import Selection
 from keys.spec import KeySpec
 from lua.limiter_types import Charge, Mark
@@ -55,6 +57,17 @@ def reserve(manager: KeyManager, *models: str, need: Need = NEED, **options: Any
     return manager.reserve(need, Selection(models), lease_seconds=30, **options)
 
 
+def settle(
+    manager: KeyManager,
+    reservation: Reservation,
+    charge: Charge,
+    *marks: Mark,
+    answered: bool = True,
+) -> None:
+    good = answered and charge.requests == 1 and not marks
+    manager.settle(reservation, End(charge, answered=good, marks=marks))
+
+
 def key_of(outcome: Any) -> str:
     assert isinstance(outcome, Reservation), outcome
     return outcome.key.key_id
@@ -76,7 +89,7 @@ def test_a_settlement_replaces_the_estimate_by_what_was_used(make: Make) -> None
     manager = make(entry("a", provider="gemini", rpm=10, tpm=1000, max_parallel=2))
     reservation = reserve(manager)
     assert manager.get_key_status("a")["parallel"]["used"] == 1
-    manager.settle(reservation, Charge(1, 30, 30, 7))
+    settle(manager, reservation, Charge(1, 30, 30, 7))
     status = manager.get_key_status("a")
     assert (status["rpm"]["used"], status["tpm"]["used"]) == (1, 30)
     assert (status["itpm"]["used"], status["otpm"]["used"]) == (30, 7)
@@ -85,14 +98,15 @@ def test_a_settlement_replaces_the_estimate_by_what_was_used(make: Make) -> None
 
 def test_what_never_left_is_given_back_whole(make: Make) -> None:
     manager = make(entry("a", rpm=1, tpm=1000))
-    manager.settle(reserve(manager), charge_unsent())
+    settle(manager, reserve(manager), charge_unsent())
     assert key_of(reserve(manager)) == "a"
 
 
 def test_what_was_refused_keeps_its_request(make: Make) -> None:
     manager = make(entry("a", provider="gemini", rpm=10, tpm=1000))
     reservation = reserve(manager)
-    manager.settle(reservation, charge_rejected(policy_of("gemini"), reservation.weights))
+    rejected = charge_rejected(policy_of("gemini"), reservation.weights)
+    settle(manager, reservation, rejected, answered=False)
     status = manager.get_key_status("a")
     assert (status["rpm"]["used"], status["tpm"]["used"]) == (1, 0)
 
@@ -109,7 +123,7 @@ def test_a_settlement_counts_once(make: Make) -> None:
     manager = make(entry("a", provider="gemini", tpm=1000))
     reservation = reserve(manager)
     for _ in range(2):
-        manager.settle(reservation, Charge(1, 30, 30, 0))
+        settle(manager, reservation, Charge(1, 30, 30, 0))
     assert manager.get_key_status("a")["tpm"]["used"] == 30
 
 
@@ -138,7 +152,7 @@ def test_the_reason_counts_what_stands_in_the_way(make: Make) -> None:
 
 def test_keys_that_are_all_out_until_somebody_acts_give_no_time(make: Make) -> None:
     manager = make(entry("a"))
-    manager.settle(reserve(manager), charge_unsent(), [Mark("k:a", "invalid", -1, "revoked")])
+    settle(manager, reserve(manager), charge_unsent(), Mark("k:a", "invalid", -1, "revoked"))
     refused = reserve(manager)
     assert isinstance(refused, Refused)
     assert refused.retry_after is None
@@ -241,8 +255,8 @@ def test_a_mark_is_seen_by_every_process_and_ends(make: Make) -> None:
 
 def test_a_mark_can_be_taken_back(make: Make) -> None:
     manager = make(entry("a", quota_group="team"))
-    marks = [Mark("g:openai/team", "exhausted", -1, "no credit")]
-    manager.settle(reserve(manager), charge_unsent(), marks)
+    spent = Mark("g:openai/team", "exhausted", -1, "no credit")
+    settle(manager, reserve(manager), charge_unsent(), spent)
     manager.mark_key_unhealthy("a", 100)
     assert isinstance(reserve(manager), Refused)
     manager.mark_key_healthy("a")
@@ -277,7 +291,7 @@ def test_the_longest_of_the_marks_on_a_key_and_its_group_is_shown(make: Make) ->
         Mark("k:a", "throttled", 5_000, "429"),
         Mark("p:openai", "throttled", 50_000, "outage"),
     ]
-    manager.settle(reserve(manager), charge_unsent(), marks)
+    settle(manager, reserve(manager), charge_unsent(), *marks)
     for name in "ab":
         status = manager.get_key_status(name)
         assert status["cooldown_seconds"] == pytest.approx(300, abs=2)
@@ -319,7 +333,7 @@ def test_a_reservation_outlives_the_removal_of_its_key(make: Make) -> None:
     manager, beside = make(entry("a", max_parallel=1), entry("b")), make(entry("a", max_parallel=1))
     reservation = reserve(manager, avoid={"k:b"})
     manager.remove_key("a")
-    manager.settle(reservation, Charge(1, 10, 10, 1))
+    settle(manager, reservation, Charge(1, 10, 10, 1))
     assert beside.get_key_status("a")["parallel"]["used"] == 0
 
 
@@ -418,7 +432,7 @@ def test_redis_out_of_reach_is_a_typed_error_and_no_failure_of_the_health_check(
             server.kill()
             for act in (
                 lambda: reserve(manager),
-                lambda: manager.settle(reservation, charge_unsent()),
+                lambda: settle(manager, reservation, charge_unsent()),
                 lambda: manager.get_key_status("a"),
                 lambda: manager.mark_key_unhealthy("a", 1),
                 lambda: manager.mark_key_healthy("a"),
@@ -431,24 +445,24 @@ def test_redis_out_of_reach_is_a_typed_error_and_no_failure_of_the_health_check(
             manager.close()
 
 
-# -- plans -------------------------------------------------------------------------------------
+# -- pools -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A number for each plan that is made: how many candidates it has."""
+    """A number for each pool that is packed: how many candidates it has."""
     made: list[int] = []
-    pack = module.pack
+    pool = module.Pool
 
     def counted(candidates: Any, *rest: Any) -> Any:
         made.append(len(candidates))
-        return pack(candidates, *rest)
+        return pool(candidates, *rest)
 
-    monkeypatch.setattr(module, "pack", counted)
+    monkeypatch.setattr(module, "Pool", counted)
     return made
 
 
-def test_a_plan_is_made_once_for_a_selection(make: Make, packed: list[int]) -> None:
+def test_a_selection_s_keys_are_packed_once(make: Make, packed: list[int]) -> None:
     manager = make(entry("a", model_name="x"), entry("b", model_name="y"))
     for _ in range(5):
         reserve(manager)
@@ -465,7 +479,7 @@ def test_a_plan_is_made_once_for_a_selection(make: Make, packed: list[int]) -> N
     ],
     ids=["add", "remove", "reload"],
 )
-def test_plans_are_made_anew_when_the_keys_change(
+def test_they_are_packed_anew_when_the_keys_change(
     make: Make, packed: list[int], tmp_path: Path, change: Any
 ) -> None:
     manager = make(entry("a"), entry("b"))
@@ -476,7 +490,7 @@ def test_plans_are_made_anew_when_the_keys_change(
     assert len(packed) == 2
 
 
-def test_a_plan_of_keys_that_change_while_it_is_made_is_not_kept(
+def test_what_was_packed_while_the_keys_changed_is_not_kept(
     redis_server: RedisConnection, redis: redis_py.Redis, tmp_path: Path
 ) -> None:
     class Changing(KeyRegistry):
@@ -501,13 +515,11 @@ def test_a_plan_of_keys_that_change_while_it_is_made_is_not_kept(
     manager.close()
 
 
-def test_many_models_that_nobody_serves_do_not_fill_the_memory(
-    make: Make, packed: list[int]
-) -> None:
+def test_many_models_that_nobody_serves_do_not_fill_the_memory(make: Make) -> None:
     manager = make(entry("a", model_name="x"))
-    for n in range(3000):
-        manager._plans_for(Selection(("x", f"unknown-{n}")), ())
-    assert len(manager._plans) < 3000
+    for n in range(MOST_POOLS + 50):
+        manager._pool_for(Selection(("x", f"unknown-{n}")), ())
+    assert len(manager._pools) <= MOST_POOLS
 
 
 def test_threads_that_reserve_while_keys_come_and_go_never_fail(make: Make) -> None:

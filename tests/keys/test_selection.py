@@ -6,20 +6,14 @@ from typing import Any
 
 import pytest
 
-from keys.policies import policy_of
 from keys.selection import (
-    Places,
-    Plan,
     Selection,
     candidates_for,
     first_of_each_model,
-    pack,
     subjects_of,
     without,
 )
 from keys.spec import KeySpec
-from lua.limiter_types import Geometry, GroupKeys
-from lua.names import Names
 from tests.keys.fakes import spec
 
 
@@ -143,63 +137,3 @@ def test_selections_that_ask_for_the_same_are_the_same() -> None:
 )
 def test_a_selection_in_words(selection: Selection, words: str) -> None:
     assert selection.describe() == words
-
-
-# -- plans -------------------------------------------------------------------------------------
-
-
-def plan(keys: list[KeySpec], selection: Selection | None = None) -> Plan:
-    return pack(candidates_for(keys, selection or Selection()), Places(Names("t")), Geometry())
-
-
-def test_a_plan_keeps_the_order_and_the_sizes_of_the_tiers() -> None:
-    keys = [model("a", "x", priority=1), model("b", "y"), model("c", "x"), model("d", "z")]
-    made = plan(keys)
-    assert [candidate.key.key_id for candidate in made.candidates] == ["b", "c", "d", "a"]
-    assert made.tiers == "3,1"
-
-
-def test_each_key_has_the_policy_of_its_provider_and_address() -> None:
-    keys = [
-        model("a", "x"),
-        model("b", "x", base_url="http://localhost/v1"),
-        model("c", "x", provider="gemini"),
-        model("d", "x"),
-    ]
-    made = plan(keys)
-    policies = [made.policies[row] for row in made.policy_rows]
-    assert policies == [
-        policy_of("openai"),
-        policy_of("openai", "http://localhost/v1"),
-        policy_of("gemini"),
-        policy_of("openai"),
-    ]
-    assert len(made.policies) == 3
-
-
-def test_keys_of_one_group_share_its_counters() -> None:
-    team = {"quota_group": "t"}
-    a, b, c = plan([model("a", "x", **team), model("b", "x", **team), model("c", "x")]).groups
-    assert a == b
-    assert set(names_in(a)).isdisjoint(names_in(c))
-
-
-def test_equal_names_at_two_providers_are_counted_apart() -> None:
-    team = {"quota_group": "t"}
-    a, b = plan([model("a", "x", **team), model("b", "x", provider="gemini", **team)]).groups
-    assert set(names_in(a)).isdisjoint(names_in(b))
-
-
-def names_in(group: GroupKeys) -> tuple[str, str, str]:
-    return group.ring, group.leases, group.queue
-
-
-def test_on_one_server_all_that_a_plan_touches_shares_a_hash_tag() -> None:
-    made = plan([model("a", "x"), model("b", "x", provider="gemini")])
-    touched = [made.shard.health, *(name for group in made.groups for name in names_in(group))]
-    assert {name[name.index("{") : name.index("}")] for name in touched} == {"{pool"}
-
-
-def test_a_candidate_is_found_by_its_field() -> None:
-    made = plan([model("a", "x"), model("b", "x")])
-    assert [made.index_of(f"k:{name}") for name in "ab"] == [0, 1]

@@ -28,6 +28,7 @@ TABLE: dict[str, tuple[Subject, bool, bool, Counted, str | None, float | None]] 
     "RequestCancelled": (NOBODY, False, False, UNKNOWN, None, None),
     "AdapterFault": (NOBODY, False, False, UNKNOWN, None, None),
     "SecretError": (KEY, True, False, NOTHING, "throttled", 60.0),
+    "UserRateLimited": (NOBODY, False, False, UNKNOWN, None, None),
     "StorageError": (NOBODY, False, False, UNKNOWN, None, None),
     "ConversationUnavailable": (NOBODY, False, False, UNKNOWN, None, None),
     "AuthenticationFailed": (KEY, True, False, REJECTED, "invalid", None),
