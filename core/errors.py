@@ -34,6 +34,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from core.types import Usage
+
 
 class RouterError(Exception):
     """Base of all errors that this project raises on purpose."""
@@ -208,6 +210,7 @@ class ContentBlocked(RequestRejected):
 
     Args:
         reasons: the provider's own names for what was found.
+        usage: what the provider counted all the same, or None.
     """
 
     error_type = "content_filtered"
@@ -220,6 +223,8 @@ class ContentBlocked(RequestRejected):
         reasons: tuple[str, ...] = (),
         status: int | None = None,
         code: str | None = None,
+        usage: Usage | None = None,
     ) -> None:
         super().__init__(message, provider=provider, status=status, code=code)
         self.reasons = reasons
+        self.usage = usage

@@ -15,12 +15,16 @@ each of its commands; anything else, KeyboardInterrupt included, closes it.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import ssl
 import struct
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
@@ -33,7 +37,29 @@ Command = Sequence[Argument]
 
 _INCOMPLETE = object()
 _BUFFER_BYTES = 16_384
+_LEAST_SECONDS = 0.05
 _KERNEL_TIMEOUTS = sys.platform in ("linux", "darwin")
+
+
+class _Patience(threading.local):
+    end: float = math.inf
+
+
+_patience = _Patience()
+
+
+@contextmanager
+def no_later_than(end: float) -> Iterator[None]:
+    """Let no exchange of this thread outlive a time; one that begins later has a twentieth second.
+
+    Args:
+        end: monotonic seconds.
+    """
+    before, _patience.end = _patience.end, end
+    try:
+        yield
+    finally:
+        _patience.end = before
 
 
 class Calls(Protocol):
@@ -150,7 +176,16 @@ class PooledCalls:
 class _Link:
     """One connection that redis-py opened and this class writes and reads."""
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_socket", "_where", "pid")
+    __slots__ = (
+        "_allowed",
+        "_buffer",
+        "_connection",
+        "_reader",
+        "_seconds",
+        "_socket",
+        "_where",
+        "pid",
+    )
 
     def __init__(self, connection: Any) -> None:  # redis-py's connections are half typed
         connection.connect()
@@ -158,7 +193,8 @@ class _Link:
         self._connection = connection
         self._where = getattr(connection, "path", None) or f"{connection.host}:{connection.port}"
         self._socket: socket.socket = connection._sock  # redis-py has no public name for it
-        _let_the_kernel_time(self._socket, connection.socket_timeout)
+        self._seconds = self._allowed = connection.socket_timeout
+        _let_the_kernel_time(self._socket, self._seconds)
         self._buffer = bytearray(_BUFFER_BYTES)
         encoder = connection.encoder
         self._reader: Any = hiredis.Reader(
@@ -172,6 +208,7 @@ class _Link:
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send `packed`, which holds `count` commands, and read as many replies."""
         try:
+            self._allow(_patience.end)
             self._socket.sendall(packed)
             replies: list[Any] = []
             while len(replies) < count:
@@ -191,6 +228,19 @@ class _Link:
 
     def close(self) -> None:
         self._connection.disconnect()
+
+    def _allow(self, end: float) -> None:
+        if self._seconds is None:
+            return
+        allowed = self._seconds
+        if end != math.inf:
+            allowed = min(allowed, max(_LEAST_SECONDS, end - time.monotonic()))
+        if allowed != self._allowed:
+            self._allowed = allowed
+            if isinstance(self._socket, ssl.SSLSocket) or not _KERNEL_TIMEOUTS:
+                self._socket.settimeout(allowed)
+            else:
+                _let_the_kernel_time(self._socket, allowed)
 
     def _receive(self) -> None:
         size = self._socket.recv_into(self._buffer)

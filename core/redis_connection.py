@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -19,6 +18,7 @@ from redis.retry import Retry
 from core.embedded import EmbeddedServer, NoServerError
 from core.errors import ConfigurationError, RouterError
 from core.events import StorageDegraded, emit
+from core.once import once
 from core.redis_calls import Argument, Calls, Command, PooledCalls, QuickCalls
 from core.settings import Settings, get_settings
 
@@ -225,7 +225,7 @@ def _open_in_process(reason: str) -> RedisConnection:
     )
 
 
-@lru_cache(maxsize=1)
+@once
 def shared_redis() -> RedisConnection:
     """The connection of this process, as its settings say; opened once and kept until its end.
 

@@ -98,18 +98,17 @@ class Limiter:
         began = time.monotonic()
         channel = self._room.enter(ticket)
         try:
-            patience = Patience(round(max_wait * 1000), priority, channel)
-            outcome = self._reserve(attempt, patience)
-            if not isinstance(outcome, Waits):
-                return outcome
-            for candidate, at_ms in outcome.looks:
-                seconds = (at_ms - outcome.now_ms) / 1000
-                self._room.look_later(plan.shard, plan.groups[candidate], seconds)
-            turn = self._room.wait(ticket, max_wait)
-            if turn is None:
-                turn = limiter_calls.leave(self._redis, plan.shard, attempt.id)
-            if turn is None:
-                return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
+            turn = None
+            while turn is None:
+                left = max(0.001, began + max_wait - time.monotonic())
+                outcome = self._queue_up(attempt, Patience(round(left * 1000), priority, channel))
+                if not isinstance(outcome, Waits):
+                    return outcome
+                turn = self._room.wait(ticket, left)
+                turn = turn or limiter_calls.leave(self._redis, plan.shard, attempt.id)
+                if turn is None and not ticket.lost:
+                    return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
+                ticket.lost = False
             time.sleep(turn.delay_seconds)
         except BaseException:
             self._give_back(attempt)
@@ -117,6 +116,16 @@ class Limiter:
         finally:
             self._room.exit(ticket)
         return self._reservation(attempt, turn, time.monotonic() - began)
+
+    def _queue_up(self, attempt: Attempt, patience: Patience) -> Reservation | NoRoom | Waits:
+        """Reserve, or join the queue."""
+        outcome = self._reserve(attempt, patience)
+        if isinstance(outcome, Waits):
+            plan = attempt.plan
+            for candidate, at_ms in outcome.looks:
+                seconds = (at_ms - outcome.now_ms) / 1000
+                self._room.look_later(plan.shard, plan.groups[candidate], seconds)
+        return outcome
 
     def settle(
         self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()

@@ -11,13 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from core.errors import ConfigurationError, NoKeys, StorageError
 from core.events import KeyCooledDown, emit
+from core.once import once
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
@@ -325,7 +325,7 @@ class KeyManager:
         return pool
 
 
-@lru_cache(maxsize=1)
+@once
 def get_key_manager() -> KeyManager:
     """The KeyManager of this process, made from the settings at first use."""
     return build_key_manager(get_settings(), shared_redis())

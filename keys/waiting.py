@@ -24,6 +24,9 @@ from lua.limiter_types import GroupKeys, Shard, Turn
 
 _log = logging.getLogger(__name__)
 
+LISTEN_SECONDS = 0.2
+"""So long the listener sleeps on its socket before it looks whether it shall end."""
+
 Wake = Callable[[Shard, GroupKeys], None]
 
 
@@ -33,12 +36,14 @@ class Ticket:
 
     Args:
         groups: the groups that may serve it, by their field "g:<provider>/<group>".
+        lost: the connection dropped meanwhile: the queue may be gone, or a turn untold.
     """
 
     id: str
     shard: Shard
     groups: dict[str, GroupKeys]
     turn: Turn | None = None
+    lost: bool = False
     told: threading.Event = field(default_factory=threading.Event)
 
 
@@ -87,8 +92,9 @@ class WaitingRoom:
         return channel
 
     def wait(self, ticket: Ticket, seconds: float) -> Turn | None:
-        """The ticket's turn, or None if it does not come within so many seconds."""
+        """The ticket's turn; None if it does not come within so many seconds, or is `lost`."""
         ticket.told.wait(seconds)
+        ticket.told.clear()
         return ticket.turn
 
     def exit(self, ticket: Ticket) -> None:
@@ -142,6 +148,7 @@ class WaitingRoom:
             # Only once the server has confirmed it can a turn be told there.
             pubsub.get_message(timeout=5.0)
             self._pubsub = pubsub
+            self._channels[shard.tag] = channel
             self._start(lambda: self._listen(pubsub), "turns")
             self._start(self._look, "looks")
         self._channels[shard.tag] = channel
@@ -153,18 +160,31 @@ class WaitingRoom:
         thread.start()
 
     def _listen(self, pubsub: Any) -> None:
+        confirmed = set(self._channels.values())
         while not self._closed:
             try:
-                message = pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                message = pubsub.get_message(timeout=LISTEN_SECONDS)
             except (RedisError, ValueError, OSError) as error:
                 if self._closed:
                     return
                 _log.warning("the waiting room's channel is away: %s", error)
                 time.sleep(0.25)
                 continue
-            if message is not None:
-                self._last_news = self._clock()
+            if message is None:
+                continue
+            self._last_news = self._clock()
+            if message["type"] == "message":
                 self._hear(str(message["data"]))
+            elif message["channel"] in confirmed:
+                self._connected_again()
+            else:
+                confirmed.add(message["channel"])
+
+    def _connected_again(self) -> None:
+        # The server may have restarted without its queues, and what was told meanwhile is lost.
+        for ticket in list(self._tickets.values()):
+            ticket.lost = True
+            ticket.told.set()
 
     def _hear(self, text: str) -> None:
         kind, *parts = text.split("#")

@@ -9,6 +9,9 @@ from conversation.identifiers import check_identifier, encode_metadata
 from core.errors import InvalidRequest
 from core.types import ChatRequest
 
+MOST_TOKENS = 100_000_000
+MOST_PRIORITY = 1_000
+
 LONGEST = 86_400.0
 """Seconds: no request may take or wait for more than a day."""
 
@@ -37,8 +40,8 @@ def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
         if not isinstance(model, str) or not model:
             raise InvalidRequest(f"fallback_models must hold names of models, not {model!r}")
     for name in ("expected_completion_tokens", "max_output_tokens"):
-        _whole(name, getattr(request, name), at_least=1)
-    _whole("priority", request.priority, at_least=None)
+        _whole(name, getattr(request, name), at_least=1, at_most=MOST_TOKENS)
+    _whole("priority", request.priority, at_least=-MOST_PRIORITY, at_most=MOST_PRIORITY)
     _number("timeout", request.timeout, above=0.0, at_most=LONGEST)
     _number("max_wait", request.max_wait, above=None, at_most=LONGEST)
     if request.temperature is not None:
@@ -88,10 +91,11 @@ def _sendable(name: str, text: str) -> None:
         ) from None
 
 
-def _whole(name: str, value: Any, *, at_least: int | None) -> None:
-    if type(value) is not int or (at_least is not None and value < at_least):
-        bound = "" if at_least is None else f" of {at_least} or more"
-        raise InvalidRequest(f"{name} must be a whole number{bound}, not {value!r}")
+def _whole(name: str, value: Any, *, at_least: int, at_most: int) -> None:
+    if type(value) is not int or not at_least <= value <= at_most:
+        raise InvalidRequest(
+            f"{name} must be a whole number from {at_least} to {at_most}, not {value!r}"
+        )
 
 
 def _number(name: str, value: Any, *, above: float | None, at_most: float | None = None) -> None:

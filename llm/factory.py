@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from conversation.store import ConversationStore
-from core.redis_connection import open_redis
+from core.redis_connection import RedisConnection, open_redis, shared_redis
 from core.settings import Settings, get_settings
-from keys.manager import build_key_manager
+from keys.manager import KeyManager, build_key_manager, get_key_manager
 from keys.rate_limiter import build_rate_limiter
 from keys.secret_store import CachedSecrets, SecretStore, get_secret_store
 from llm.parts import RouterParts
@@ -43,37 +45,47 @@ def build_router(
     settings = settings or get_settings()
     connection = open_redis(settings)
     try:
-        limiter = build_rate_limiter(settings, connection)
         keys = build_key_manager(settings, connection)
     except BaseException:
         connection.close()
         raise
+    giving_back = (connection.close, keys.close)
+    return _assemble(settings, connection, keys, providers, secret_store, giving_back)
+
+
+def build_process_router() -> RequestRouter:
+    """The router that shares its Redis and its keys with all of this process.
+
+    Raises:
+        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
+    """
+    return _assemble(get_settings(), shared_redis(), get_key_manager(), None, None, ())
+
+
+def _assemble(
+    settings: Settings,
+    connection: RedisConnection,
+    keys: KeyManager,
+    providers: ProviderRegistry | None,
+    secret_store: SecretStore | None,
+    giving_back: tuple[Callable[[], None], ...],
+) -> RequestRouter:
     unfollow_logs = follow_with_logs(settings)
     unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
     store = secret_store or get_secret_store(settings)
-    secrets = CachedSecrets(store, settings.secret_cache_ttl_seconds)
+    names = Names(settings.redis_key_prefix)
     driver = Parts(
         keys=keys,
-        secrets=secrets,
+        secrets=CachedSecrets(store, settings.secret_cache_ttl_seconds),
         providers=providers or get_provider_registry().fresh(),
-        conversations=ConversationStore(
-            connection,
-            Names(settings.redis_key_prefix),
-            settings.conversation_ttl_seconds,
-        ),
-        limiter=limiter,
+        conversations=ConversationStore(connection, names, settings.conversation_ttl_seconds),
+        limiter=build_rate_limiter(settings, connection),
     )
-    return RequestRouter(
-        RouterParts(
-            settings=settings,
-            redis=connection,
-            driver=driver,
-            around=Surroundings(
-                rules=RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000),
-                tokens=TokenCounter(load_tiktoken),
-                models_of=keys.models_of,
-                ratio_of=keys.ratio_of,
-            ),
-            on_close=(connection.close, keys.close, unfollow_metrics, unfollow_logs),
-        )
+    around = Surroundings(
+        rules=RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000),
+        tokens=TokenCounter(load_tiktoken),
+        models_of=keys.models_of,
+        ratio_of=keys.ratio_of,
     )
+    on_close = (*giving_back, unfollow_metrics, unfollow_logs)
+    return RequestRouter(RouterParts(settings, connection, driver, around, on_close))

@@ -9,12 +9,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from types import TracebackType
 from typing import Any, Self, TypedDict
 from uuid import uuid4
 
 from core.events import RequestFinished, emit
+from core.once import once
 from core.types import ChatRequest, Message, Reply
 from keys.explain import KeyExplanation
 from llm.arguments import checked, mapping, texts
@@ -252,7 +252,7 @@ class RequestRouter:
 
     def _run(self, request: ChatRequest) -> Reply:
         parts = self._parts
-        reply = run(route(request, parts.around), parts.driver)
+        reply = run(route(request, parts.around), parts.driver, request.timeout)
         emit(
             RequestFinished(
                 request_id=request.request_id,
@@ -270,16 +270,18 @@ class RequestRouter:
         return reply
 
 
-@lru_cache(maxsize=1)
+@once
 def get_request_router() -> RequestRouter:
     """The router of this process, made from the environment, `.env` and `keys.json` at first use.
+
+    It shares its keys with `keys.manager.get_key_manager` and its Redis with all of the process.
 
     Raises:
         core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
     """
-    from llm.factory import build_router
+    from llm.factory import build_process_router
 
-    return build_router()
+    return build_process_router()
 
 
 if __name__ == "__main__":

@@ -28,10 +28,12 @@ local first = 6 + tonumber(ARGV[5])
 
 -- Returns why, until when, and the room.
 local function judge(c, ring, blocked)
-  if blocked ~= 0 then
+  if blocked == -1 then
     return WHY.cooling, blocked, 0
   elseif candidate_too_large(c) then
     return WHY.too_large, NEVER, 0
+  elseif blocked > 0 then
+    return WHY.cooling, candidate_free_after(c, geometry, blocked, now), 0
   end
   local room = candidate_room(c, ring)
   if room < 0 then

@@ -73,10 +73,12 @@ end
 -- The ring and its room where the candidate can serve now, else nil, why, and until when.
 local function examine(c)
   local blocked = candidate_blocked(c, now)
-  if blocked ~= 0 then
+  if blocked == -1 then
     return nil, WHY.cooling, blocked
   elseif candidate_too_large(c) then
     return nil, WHY.too_large, NEVER
+  elseif blocked > 0 then
+    return nil, WHY.cooling, candidate_free_after(c, geometry, blocked, now)
   end
   local ring = candidate_ring(c, geometry, now)
   local room = candidate_room(c, ring)

@@ -126,6 +126,7 @@ def _check_refusal(call: ProviderCall, body: dict[str, Any]) -> None:
         reasons=(reason,),
         status=200,
         code="refusal",
+        usage=_usage(body.get("usage")),
     )
 
 

@@ -112,7 +112,7 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             raise nonsense(call, answer, "no candidates")
         candidate = candidates[0]
         finish = str(candidate.get("finishReason"))
-        _check_finish(call, candidate, finish)
+        _check_finish(call, candidate, finish, _usage(body.get("usageMetadata")))
         parts = _parts(candidate.get("content"))
         text = clean("".join(_texts(parts)))
         if not text and finish not in _STOP:
@@ -144,13 +144,15 @@ def _check_prompt(call: ProviderCall, body: dict[str, Any]) -> None:
     feedback = body.get("promptFeedback")
     if isinstance(feedback, dict) and feedback.get("blockReason"):
         reasons = (str(feedback["blockReason"]), *_flagged(feedback.get("safetyRatings")))
-        raise _blocked(call, "the prompt was refused", reasons)
+        raise _blocked(call, "the prompt was refused", reasons, _usage(body.get("usageMetadata")))
 
 
-def _check_finish(call: ProviderCall, candidate: dict[str, Any], finish: str) -> None:
+def _check_finish(
+    call: ProviderCall, candidate: dict[str, Any], finish: str, usage: Usage | None
+) -> None:
     if finish in _BLOCKED:
         reasons = (finish, *_flagged(candidate.get("safetyRatings")))
-        raise _blocked(call, "the answer was withheld", reasons)
+        raise _blocked(call, "the answer was withheld", reasons, usage)
     if finish == _ACCOUNT_LIMITED:
         raise AuthenticationFailed(
             f"{call.provider}: the account is limited for violations of the use policy",
@@ -160,13 +162,16 @@ def _check_finish(call: ProviderCall, candidate: dict[str, Any], finish: str) ->
         )
 
 
-def _blocked(call: ProviderCall, what: str, reasons: tuple[str, ...]) -> ContentBlocked:
+def _blocked(
+    call: ProviderCall, what: str, reasons: tuple[str, ...], usage: Usage | None
+) -> ContentBlocked:
     return ContentBlocked(
         f"{call.provider}: {what}: {', '.join(reasons)}",
         provider=call.provider,
         reasons=reasons,
         status=200,
         code=reasons[0],
+        usage=usage,
     )
 
 

@@ -85,7 +85,7 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
         message = choice.get("message")
         if not isinstance(message, dict):
             raise nonsense(call, answer, "no choices")
-        _check_filters(call, choice, message)
+        _check_filters(call, choice, message, _usage(body.get("usage")))
         if "content" not in message and not message.get("tool_calls"):
             raise nonsense(call, answer, "no content")
         model = body.get("model")
@@ -127,7 +127,9 @@ def _late_refusal(error: dict[str, Any], answer: Answer) -> Refusal:
     return refusal_of(Answer(status, answer.headers, answer.body))
 
 
-def _check_filters(call: ProviderCall, choice: dict[str, Any], message: dict[str, Any]) -> None:
+def _check_filters(
+    call: ProviderCall, choice: dict[str, Any], message: dict[str, Any], usage: Usage | None
+) -> None:
     refusal = message.get("refusal")
     if choice.get("finish_reason") == "content_filter":
         reasons = filtered(choice.get("content_filter_results")) or ("content_filter",)
@@ -141,6 +143,7 @@ def _check_filters(call: ProviderCall, choice: dict[str, Any], message: dict[str
         reasons=reasons,
         status=200,
         code=reasons[0],
+        usage=usage,
     )
 
 

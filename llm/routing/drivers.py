@@ -10,8 +10,9 @@ from typing import Any
 
 from conversation.records import Conversation
 from conversation.store import ConversationStore
-from core.errors import AdapterFault, RouterError
-from core.types import ProviderReply, Reply
+from core.errors import AdapterFault, AuthenticationFailed, RouterError
+from core.redis_calls import no_later_than
+from core.types import ProviderReply, Reply, Usage
 from keys.manager import KeyManager
 from keys.rate_limiter import Overdrawn, RateLimiter
 from keys.secret_store import CachedSecrets
@@ -33,21 +34,26 @@ class Parts:
     sleep: Callable[[float], None] = time.sleep
 
 
-def run(flow: Flow, parts: Parts) -> Reply:
-    """Run a flow to its reply on this thread. Whatever interrupts an effect is thrown into it."""
+def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
+    """Run a flow to its reply on this thread. Whatever interrupts an effect is thrown into it.
+
+    Args:
+        timeout: seconds after which Redis is not waited for any more.
+    """
     performer = _Performer(parts)
-    try:
-        effect = next(flow)
-        while True:
-            try:
-                result = performer.perform(effect)
-            except BaseException as error:  # noqa: BLE001 - the flow settles and raises it again
-                effect = flow.throw(error)
-            else:
-                effect = flow.send(result)
-    except StopIteration as end:
-        reply: Reply = end.value
-        return reply
+    with no_later_than(time.monotonic() + timeout):
+        try:
+            effect = next(flow)
+            while True:
+                try:
+                    result = performer.perform(effect)
+                except BaseException as error:  # noqa: BLE001 - the flow settles and raises it
+                    effect = flow.throw(error)
+                else:
+                    effect = flow.send(result)
+        except StopIteration as end:
+            reply: Reply = end.value
+            return reply
 
 
 class _Performer:
@@ -91,7 +97,6 @@ class _Performer:
 
     def _send(self, effect: Send) -> ProviderReply:
         parts, key = self._parts, effect.key
-        adapter = parts.providers.get(key.provider)
         call = ProviderCall(
             provider=key.provider,
             key_id=key.key_id,
@@ -107,7 +112,10 @@ class _Performer:
         take_sent()
         self._sent_at = time.monotonic()
         try:
-            return adapter.send(call)
+            return _checked(key.provider, parts.providers.get(key.provider).send(call))
+        except AuthenticationFailed:
+            parts.secrets.forget(key.key_id)  # the store may hold a newer one
+            raise
         except RouterError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
@@ -132,6 +140,20 @@ class _Performer:
         except RouterError as error:
             return error
         return None
+
+
+def _checked(provider: str, reply: Any) -> ProviderReply:
+    """The reply of an adapter that keeps its contract."""
+    right = isinstance(reply, ProviderReply) and isinstance(reply.content, str)
+    if right and reply.usage is not None:
+        usage = reply.usage
+        right = isinstance(usage, Usage) and all(
+            type(count) is int and count >= 0 for count in (usage.input, usage.output, usage.cached)
+        )
+    if not right:
+        raise AdapterFault(f"the adapter of {provider} gave no right ProviderReply")
+    found: ProviderReply = reply
+    return found
 
 
 def _where(error: Exception) -> str:

@@ -23,6 +23,7 @@ from core.errors import (
     NoCapacity,
     NoKeys,
     ProviderError,
+    RequestTooLarge,
     RouterError,
     StorageError,
     UserRateLimited,
@@ -205,7 +206,7 @@ class _Journey:
                     max_wait=max(0.0, min(request.max_wait - self._waited, left)),
                     priority=request.priority,
                 )
-            except NoKeys:
+            except (NoKeys, RequestTooLarge):
                 if self._flaky:
                     # No other key is left: those that failed in passing get another chance.
                     self._flaky.clear()
@@ -213,6 +214,9 @@ class _Journey:
                 if self._last_error is not None:
                     raise self._last_error from None
                 raise
+            if isinstance(outcome, Refused) and self._flaky:
+                self._flaky.clear()
+                continue
             if isinstance(outcome, Refused):
                 emit(CapacityWaited(request.request_id, False, outcome.retry_after))
                 raise NoCapacity(self._no_capacity(outcome), retry_after=outcome.retry_after)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from conversation.records import Turn
-from core.errors import ProviderError, RouterError
+from core.errors import ContentBlocked, ProviderError, RouterError
 from core.events import KeyCooledDown
 from core.types import ChatRequest, ProviderReply, TokenCounts
 from keys.policies import (
@@ -37,7 +37,10 @@ def answered_end(reservation: Reservation, reply: ProviderReply) -> End:
 def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict) -> End:
     """The end of an attempt that failed, as its verdict says."""
     key = reservation.key
-    if verdict.counted is Counted.NOTHING:
+    if isinstance(error, ContentBlocked) and error.usage is not None:
+        policy = policy_of(key.provider, key.base_url)
+        charge = charge_answered(policy, reservation.need, reservation.weights, error.usage)
+    elif verdict.counted is Counted.NOTHING:
         charge = charge_unsent()
     elif verdict.counted is Counted.REJECTED:
         policy = policy_of(key.provider, key.base_url)

@@ -124,6 +124,16 @@ local function candidate_opening(c, ring, now)
   return WHY.in_flight, tonumber(first[2]) or now + 1
 end
 
+-- A candidate that cools down can be full as well: when it is free of both.
+local function candidate_free_after(c, geometry, blocked, now)
+  local ring = candidate_ring(c, geometry, now)
+  if candidate_room(c, ring) >= 0 then
+    return blocked
+  end
+  local _, till = candidate_opening(c, ring, now)
+  return math.max(blocked, till)
+end
+
 -- Charge the candidate at the ring's head and write it. Returns the slot that was charged.
 local function candidate_reserve(c, ring, id, lease_ms, now)
   local changes, w = {}, c.w

@@ -24,6 +24,8 @@ from tests.integration.routers import (
     secret_of,
     wait_for,
 )
+from tests.providers.dialects import OPENAI
+from tests.providers.scripted import Reply, ScriptedServer
 from tools.simulated_provider import SimulatedProvider
 
 
@@ -224,6 +226,36 @@ def test_retry_after_is_right_for_a_key_that_is_full_and_cooling_down(
     refused = router.send_one_shot("Hello")
     time.sleep(refused["retry_after"])
     assert router.send_one_shot("Hello")["success"]
+
+
+def test_retry_after_is_right_for_a_key_that_comes_back_from_a_cooldown(
+    make_router: MakeRouter,
+) -> None:
+    router = make_router(keys=[key("a", rpm=4)], rate_window_seconds=2)
+    manager_of(router).mark_key_unhealthy("a", 0.1)
+    time.sleep(0.15)
+    replies = [router.send_one_shot("Hello") for _ in range(6)]
+    refused = next(reply for reply in replies if not reply["success"])
+    time.sleep(refused["retry_after"])
+    assert router.send_one_shot("Hello")["success"]
+
+
+def test_a_daily_allowance_that_headers_tell_is_not_taken_for_the_minute_s(
+    make_router: MakeRouter,
+) -> None:
+    # "10,000 a day, one comes back every 8.64 s": half of it was used since this morning.
+    told = {
+        "x-ratelimit-limit-requests": "10000",
+        "x-ratelimit-remaining-requests": "5000",
+        "x-ratelimit-reset-requests": "12h0m0s",
+    }
+    with ScriptedServer() as server:
+        server.default = Reply(OPENAI.success, headers=told)
+        entry = key("a", rpm=500, rpd=10_000, base_url=server.url)
+        router = make_router(keys=[entry])
+        replies = [router.send_one_shot("Hello") for _ in range(3)]
+    assert outcomes(replies) == ["success"] * 3
+    assert manager_of(router).get_key_status("a")["rpm"]["used"] == 3
 
 
 def test_retry_after_is_the_first_opening_of_any_key(make_router: MakeRouter) -> None:

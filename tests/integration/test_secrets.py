@@ -9,7 +9,7 @@ import string
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pytest
@@ -24,8 +24,9 @@ from keys.secret_store import EnvSecretStore, test_secret_access
 from llm.providers.base import ProviderCall
 from llm.providers.registry import ProviderRegistry
 from llm.router import RequestRouter
-from llm.routing.drivers import perform
+from llm.routing.drivers import run
 from llm.routing.effects import Send
+from llm.routing.flow import Flow
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of, secret_of
 from tests.providers.scripted import Asked, Reply, ScriptedServer
 from tools.simulated_provider import SimulatedProvider
@@ -82,10 +83,14 @@ def look_everywhere(ears: Ears, router: RequestRouter, redis: redis_py.Redis) ->
     parts = router._parts
     manager = manager_of(router)
     things: list[Any] = [
-        router, parts, parts.settings, parts.redis, parts.driver, parts.driver.secrets,
-        parts.driver.providers, parts.driver.conversations, manager, manager.registry,
-        manager.registry.keys(), EnvSecretStore(), parts.tokens,
-    ]  # fmt: skip
+        router,
+        parts,
+        *(getattr(parts, each.name) for each in fields(parts)),
+        *(getattr(parts.driver, each.name) for each in fields(parts.driver)),
+        manager.registry,
+        manager.registry.keys(),
+        EnvSecretStore(),
+    ]
     for thing in things:
         ears.hear(repr(thing))
         with suppress(TypeError):
@@ -110,16 +115,17 @@ def tracebacks_of_a_send(ears: Ears, router: RequestRouter, key_id: str, timeout
     """What `format_exc` shows of a failed call."""
     spec = manager_of(router).registry.get(key_id)
     assert spec is not None
+    send = Send(spec, (Message("user", "Hello"),), None, 10, 0.5, timeout)
+
+    def flow() -> Flow:
+        yield send
+        raise AssertionError("the call did not fail")
+
     try:
-        perform(
-            Send(spec, (Message("user", "Hello"),), None, 10, 0.5, timeout),
-            router._parts.driver,
-        )
+        run(flow(), router._parts.driver)
     except RouterError as error:
         ears.hear(traceback.format_exc())
         ears.hear(vars(error))
-    else:
-        raise AssertionError("the call did not fail")
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
