@@ -97,22 +97,23 @@ class _Performer:
 
     def _send(self, effect: Send) -> ProviderReply:
         parts, key = self._parts, effect.key
-        call = ProviderCall(
-            provider=key.provider,
-            key_id=key.key_id,
-            secret=parts.secrets.get(key),
-            model=key.model_name,
-            messages=effect.messages,
-            system_prompt=effect.system_prompt,
-            max_output_tokens=effect.max_output_tokens,
-            temperature=effect.temperature,
-            timeout=effect.timeout,
-            base_url=key.base_url,
-        )
-        take_sent()
-        self._sent_at = time.monotonic()
         try:
-            return _checked(key.provider, parts.providers.get(key.provider).send(call))
+            adapter = parts.providers.get(key.provider)
+            call = ProviderCall(
+                provider=key.provider,
+                key_id=key.key_id,
+                secret=parts.secrets.get(key),
+                model=key.model_name,
+                messages=effect.messages,
+                system_prompt=effect.system_prompt,
+                max_output_tokens=effect.max_output_tokens,
+                temperature=effect.temperature,
+                timeout=effect.timeout,
+                base_url=key.base_url,
+            )
+            take_sent()
+            self._sent_at = time.monotonic()
+            return _checked(key.provider, adapter.send(call))
         except AuthenticationFailed:
             parts.secrets.forget(key.key_id)  # the store may hold a newer one
             raise
