@@ -11,6 +11,7 @@ import json
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,20 +25,19 @@ from core.events import KeyCooledDown, emit
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.policies import DayEnds, Need, charge_unsent, weigh
+from keys.redis_clock import RedisClock
 from keys.registry import KeyRegistry, parse_keys
+from keys.rounds import Rounds, plan_rounds
 from keys.selection import (
-    Candidate,
     Places,
     Plan,
     Selection,
     candidates_for,
     first_of_each_model,
-    pack,
     subjects_of,
     without,
 )
 from keys.spec import KeySpec
-from keys.redis_clock import RedisClock
 from keys.status import KeyStatus, describe, read_statuses
 from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
@@ -119,13 +119,13 @@ class KeyManager:
     ) -> None:
         self._redis = redis
         self._registry = registry
-        self._places = Places(Names(prefix))
+        self._places = Places(Names(prefix), clustered=redis.clustered)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
         self._day_ends = DayEnds(clock)
-        self._redis_clock = RedisClock()
+        self._clocks: dict[str, RedisClock] = defaultdict(RedisClock)
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
-        self._plans: dict[tuple[object, ...], tuple[Plan, ...]] = {}
+        self._plans: dict[tuple[object, ...], Rounds] = {}
         self._plans_version = -1
         self._plans_lock = threading.Lock()
         self._room = WaitingRoom(
@@ -165,6 +165,9 @@ class KeyManager:
     ) -> Reservation | Refused:
         """Choose a key and reserve the estimated use on it: one round trip for up to 32 keys.
 
+        On a cluster it is one for each provider that has to be asked, the best tier's first. Those
+        who wait stand in the queue of one provider, of the one that opens first.
+
         Args:
             need: what the request is expected to use, in tokens.
             selection: what the caller allows.
@@ -179,19 +182,34 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
-        plans = self._plans_for(selection, avoid)
+        plans = self._plans_for(selection, avoid).in_order(next(self._turn))
+        attempts: list[_Attempt] = []
         refusals: list[NoRoom] = []
+        away: dict[Shard, RedisError] = {}
         with _storage("reserve a key"):
-            for number, plan in enumerate(plans):
-                last = number == len(plans) - 1
-                attempt = _Attempt(
-                    plan, need, self._weights(plan, need), reservation_id, lease_seconds
-                )
-                patience = max_wait if last else 0.0
-                outcome = self._reserve_or_wait(attempt, patience, priority)
+            for plan in plans:
+                if plan.shard in away:
+                    continue
+                weights = self._weights(plan, need)
+                attempt = _Attempt(plan, need, weights, reservation_id, lease_seconds)
+                try:
+                    patience = max_wait if len(plans) == 1 else 0.0
+                    outcome = self._reserve_or_wait(attempt, patience, priority)
+                except RedisError as error:
+                    away[plan.shard] = error  # a cluster's other nodes may answer
+                    continue
                 if not isinstance(outcome, NoRoom):
                     return outcome
+                attempts.append(attempt)
                 refusals.append(outcome)
+            soonest = _soonest(refusals)
+            if soonest is not None and max_wait > 0 and len(plans) > 1:
+                outcome = self._reserve_or_wait(attempts[soonest], max_wait, priority)
+                if not isinstance(outcome, NoRoom):
+                    return outcome
+                refusals[soonest] = outcome
+            if away and soonest is None:
+                raise next(iter(away.values()))
         return _refused(refusals, need)
 
     def _weights(self, plan: Plan, need: Need) -> list[Weights]:
@@ -214,9 +232,9 @@ class KeyManager:
             rotation=next(self._turn),
             patience=patience,
         )
-        self._redis_clock.observe(before, answer.now_ms)
+        self._clocks[plan.shard.tag].observe(before, answer.now_ms)
         if isinstance(answer, Reserved):
-            ready_at = self._redis_clock.local(answer.now_ms)
+            ready_at = self._clocks[plan.shard.tag].local(answer.now_ms)
             return attempt.reservation(answer.candidate, ready_at)
         return answer
 
@@ -259,7 +277,7 @@ class KeyManager:
         except BaseException:
             self._give_back(attempt)
             raise
-        ready_at = self._redis_clock.local(turn.at_ms)
+        ready_at = self._clocks[attempt.plan.shard.tag].local(turn.at_ms)
         return attempt.reservation(index, ready_at, waited=time.monotonic() - began)
 
     def _give_back(self, attempt: _Attempt) -> None:
@@ -421,7 +439,7 @@ class KeyManager:
         with _storage("read the keys' status"):
             return read_statuses(self._redis, self._places, self._geometry, keys)
 
-    def _plans_for(self, selection: Selection, avoid: Collection[str]) -> tuple[Plan, ...]:
+    def _plans_for(self, selection: Selection, avoid: Collection[str]) -> Rounds:
         keys = self._registry.keys()
         with self._plans_lock:
             if self._plans_version != self._registry.version:
@@ -438,7 +456,7 @@ class KeyManager:
         candidates = without(allowed, avoid)
         if not candidates:
             raise NoKeys(f"every key for {selection.describe()} was tried and failed")
-        plans = tuple(pack(part, self._places, self._geometry) for part in _parts(candidates))
+        plans = plan_rounds(candidates, self._places, self._geometry, MAX_CANDIDATES)
         if not avoid:
             with self._plans_lock:
                 self._plans[selection.identity] = plans
@@ -496,9 +514,10 @@ def _storage(what: str) -> Iterator[None]:
         raise StorageError(f"could not {what}: Redis said {error}") from error
 
 
-def _parts(candidates: tuple[Candidate, ...]) -> Iterator[tuple[Candidate, ...]]:
-    for at in range(0, len(candidates), MAX_CANDIDATES):
-        yield candidates[at : at + MAX_CANDIDATES]
+def _soonest(refusals: Sequence[NoRoom]) -> int | None:
+    """Which of them opens first, by the clock of its own server; None if nobody knows."""
+    waits = [(r.wait_seconds, at) for at, r in enumerate(refusals)]
+    return min(((wait, at) for wait, at in waits if wait is not None), default=(0.0, None))[1]
 
 
 def _refused(refusals: Sequence[NoRoom], need: Need) -> Refused:

@@ -54,6 +54,7 @@ class WaitingRoom:
     """
 
     _pubsub: Any
+    _told_on: str | None
 
     def __init__(
         self,
@@ -80,11 +81,10 @@ class WaitingRoom:
         if self._pid != os.getpid():
             self._reset()  # a forked child has its parent's tickets, but not its threads
         with self._changed:
-            channel = self._channels.get(ticket.shard.tag)
-            if channel is None:
-                channel = self._open(ticket.shard)
+            if self._told_on is None:
+                self._told_on = self._open(ticket.shard)
             self._tickets[ticket.id] = ticket
-        return channel
+            return self._told_on
 
     def wait(self, ticket: Ticket, seconds: float) -> Turn | None:
         """The ticket's turn, or None if it does not come within so many seconds."""
@@ -123,7 +123,7 @@ class WaitingRoom:
         self._process_id = uuid4().hex
         self._changed = threading.Condition()
         self._tickets: dict[str, Ticket] = {}
-        self._channels: dict[str, str] = {}
+        self._told_on = None
         self._looks: list[tuple[float, int, Shard, GroupKeys]] = []
         self._pushed = itertools.count()
         self._due: dict[str, float] = {}
@@ -133,18 +133,15 @@ class WaitingRoom:
         self._closed = False
 
     def _open(self, shard: Shard) -> str:
+        # One channel for all shards: a cluster passes what is published on to all its nodes.
         channel = self._channel(shard, self._process_id)
-        if self._pubsub is not None:
-            self._pubsub.subscribe(channel)
-        else:
-            pubsub = self._make_pubsub()
-            pubsub.subscribe(channel)
-            # Only once the server has confirmed it can a turn be told there.
-            pubsub.get_message(timeout=5.0)
-            self._pubsub = pubsub
-            self._start(lambda: self._listen(pubsub), "turns")
-            self._start(self._look, "looks")
-        self._channels[shard.tag] = channel
+        pubsub = self._make_pubsub()
+        pubsub.subscribe(channel)
+        # Only once the server has confirmed it can a turn be told there.
+        pubsub.get_message(timeout=5.0)
+        self._pubsub = pubsub
+        self._start(lambda: self._listen(pubsub), "turns")
+        self._start(self._look, "looks")
         return channel
 
     def _start(self, run: Callable[[], None], name: str) -> None:
