@@ -7,22 +7,19 @@ master, a command is repeated until the timeout is over; to the caller that is a
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 from redis.connection import Connection, ConnectionPool, SSLConnection
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from core.redis_calls import Argument, Command, QuickCalls
+from core.redis_slots import SlotMap, slot_of
 from core.redis_urls import Address, no_maintenance, pool_options, read_nodes_url
 
 _PAUSE = 0.02
-_WITH_KEYS_COUNTED = frozenset({"EVAL", "EVALSHA"})
-_WITHOUT_KEY = frozenset({"CLIENT", "CLUSTER", "CONFIG", "INFO", "PING", "PUBLISH", "SCRIPT"})
 _REDIRECTED = (AskError, TryAgainError, ClusterDownError)  # MovedError is an AskError
 _OUT_OF_REACH = (redis.ConnectionError, redis.TimeoutError)
 
@@ -44,13 +41,11 @@ class ClusterCalls:
         options: dict[str, Any],
         patience: float,
     ) -> None:
-        self._named = tuple(nodes)
         self._connection_class = connection_class
         self._options = options
         self._patience = patience
         self._nodes: dict[Address, QuickCalls] = {}
-        self._owners: list[Address | None] = []
-        self._doubted: Address | None = None
+        self._slots = SlotMap(nodes, self._ask, self._keep)
         self._closed = False
 
     def call(self, *args: Argument) -> Any:
@@ -72,7 +67,7 @@ class ClusterCalls:
         replies: list[Any] = [None] * len(commands)
         shares: dict[Address, list[int]] = {}
         for index, command in enumerate(commands):
-            shares.setdefault(self._owner(slot_of(command)), []).append(index)
+            shares.setdefault(self._slots.owner(slot_of(command)), []).append(index)
         for address, indexes in shares.items():
             found = self._share(address, [commands[index] for index in indexes])
             for index, reply in zip(indexes, found, strict=True):
@@ -87,7 +82,7 @@ class ClusterCalls:
         Raises:
             redis.ConnectionError: none does.
         """
-        return self._learn(self._known())
+        return self._slots.read_again()
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed when its command ends."""
@@ -101,16 +96,16 @@ class ClusterCalls:
         """One command wherever the cluster sends it; an error that Redis tells is the value."""
         slot = slot_of(command)
         deadline = time.monotonic() + self._patience
-        address, asking = self._owner(slot), False
+        address, asking = self._slots.owner(slot), False
         while True:
             try:
                 reply = self._send(address, command, asking)
             except redis.TimeoutError:
-                self._doubted = address  # not sent again; the next command asks who serves it
+                self._slots.doubt(address)  # not sent again; the next command asks who serves it
                 raise
             except redis.ConnectionError as error:
-                self._learn(self._known(but_last=address))
-                owner = self._owner(slot)
+                self._slots.read_again(but_last=address)
+                owner = self._slots.owner(slot)
                 if owner == address or self._closed:
                     raise
                 reply, address, asking = error, owner, False
@@ -122,11 +117,11 @@ class ClusterCalls:
                     asking = not isinstance(reply, MovedError)
                     address = Address(reply.host or address.host, reply.port)
                     if not asking:
-                        self._moved(slot, address)
+                        self._slots.moved(slot, address)
                 else:
                     time.sleep(_PAUSE)
-                    self._learn(self._known())
-                    address = self._owner(slot)
+                    self._slots.read_again()
+                    address = self._slots.owner(slot)
             if time.monotonic() > deadline:
                 raise redis.ConnectionError(f"the cluster does not serve slot {slot}: {reply}")
 
@@ -134,7 +129,7 @@ class ClusterCalls:
         try:
             replies = self._node(address).call_many(commands)
         except redis.TimeoutError as error:
-            self._doubted = address
+            self._slots.doubt(address)
             return [error] * len(commands)
         except redis.ConnectionError:
             return [self._value(command) for command in commands]
@@ -168,74 +163,14 @@ class ClusterCalls:
                 node.close()
         return node
 
-    def _owner(self, slot: int) -> Address:
-        doubted, self._doubted = self._doubted, None
-        if doubted is not None or not self._owners:
-            self._learn(self._known(but_last=doubted))
-        owner = self._owners[slot]
-        if owner is None:
-            self._learn(self._known())
-            owner = self._owners[slot]
-        if owner is None:
-            raise redis.ConnectionError(f"no node of the cluster serves slot {slot}")
-        return owner
+    def _ask(self, address: Address) -> Any:
+        return self._node(address).call("CLUSTER", "SLOTS")
 
-    def _moved(self, slot: int, address: Address) -> None:
-        self._learn([address, *self._known()])
-        self._owners[slot] = address
-
-    def _known(self, but_last: Address | None = None) -> list[Address]:
-        """The addresses to ask, in random order; the named ones last, in case all have moved."""
-        known = [address for address in dict.fromkeys(self._owners) if address is not None]
-        random.shuffle(known)
-        addresses = list(dict.fromkeys([*known, *self._named]))
-        if but_last in addresses:
-            addresses.remove(but_last)
-            addresses.append(but_last)
-        return addresses
-
-    def _learn(self, addresses: Iterable[Address]) -> Address:
-        """Read the map of slots from the first of these nodes that answers, and return it."""
-        why = "none is known"
-        for address in addresses:
-            try:
-                ranges = self._node(address).call("CLUSTER", "SLOTS")
-            except _OUT_OF_REACH as error:
-                why = str(error)
-                continue
-            owners: list[Address | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-            for first, last, (host, port, *_), *_replicas in ranges:
-                owner = Address(host if host not in (None, "", "?") else address.host, port)
-                owners[first : last + 1] = [owner] * (last - first + 1)
-            self._owners = owners
-            self._forget_all_but({address, *self._named, *owners})
-            return address
-        raise redis.ConnectionError(f"no node of the cluster answers: {why}")
-
-    def _forget_all_but(self, kept: set[Address | None]) -> None:
-        for gone in [address for address in list(self._nodes) if address not in kept]:
+    def _keep(self, known: set[Address]) -> None:
+        for gone in [address for address in list(self._nodes) if address not in known]:
             node = self._nodes.pop(gone, None)
             if node is not None:
                 node.close()
-
-
-def slot_of(command: Command) -> int:
-    """The slot of a command's key; 0 for one without a key.
-
-    Example:
-        >>> slot_of(("GET", "llm:{openai}:health")) == slot_of(("GET", "{openai}"))
-        True
-    """
-    name = str(command[0]).upper()
-    if name in _WITH_KEYS_COUNTED:
-        key = command[3] if int(command[2]) > 0 else None
-    elif name in _WITHOUT_KEY or len(command) == 1:
-        key = None
-    else:
-        key = command[1]
-    if key is None:
-        return 0
-    return key_slot(key if isinstance(key, bytes) else str(key).encode())
 
 
 class _OnSomeNode:

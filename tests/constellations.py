@@ -15,6 +15,8 @@ from tests.servers import PlainServer, free_port
 
 NODE_TIMEOUT_MS = 500
 SERVICE = "routers"
+AT_ONCE = {"repl-diskless-sync-delay": "0", "shutdown-timeout": "0"}
+"""Replicas are filled, and servers go, without the delays that real operation wants."""
 
 
 class Cluster:
@@ -22,13 +24,22 @@ class Cluster:
 
     Args:
         replicas: whether each master gets a replica.
+        options: more of the servers' settings.
 
     Example:
         with Cluster(tmp_path) as cluster:
             open_redis(Settings(redis_url=cluster.url))
     """
 
-    def __init__(self, folder: Path, *, masters: int = 3, replicas: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        masters: int = 3,
+        replicas: bool = False,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        self._options = options or {}
         self.masters = [self._server(folder / f"master-{n}") for n in range(masters)]
         replicated = self.masters if replicas else []
         self.replicas = [self._server(folder / f"replica-{n}") for n in range(len(replicated))]
@@ -60,7 +71,7 @@ class Cluster:
             with self.client(server) as client:
                 client.flushall()
 
-    def keys(self) -> set[str]:
+    def key_names(self) -> set[str]:
         """The names of all keys, on all masters."""
         found: set[str] = set()
         for server in self.masters:
@@ -109,6 +120,8 @@ class Cluster:
             "cluster-enabled": "yes",
             "cluster-node-timeout": str(NODE_TIMEOUT_MS),
             "cluster-port": str(free_port()),
+            **AT_ONCE,
+            **self._options,
         }
         return PlainServer(folder, tcp=True, options=options)
 
@@ -126,7 +139,10 @@ class Cluster:
         for master, replica in zip(self.masters, self.replicas, strict=False):
             name = self.id_of(master)
             with self.client(replica) as client:
-                until(lambda c=client, i=name: i in c.execute_command("CLUSTER NODES"), "a meeting")
+                until(
+                    lambda c=client, i=name: i in str(c.execute_command("CLUSTER NODES")),
+                    "a meeting",
+                )
                 client.execute_command("CLUSTER REPLICATE", name)
                 until(
                     lambda c=client: c.info("replication").get("master_link_status") == "up",
@@ -152,8 +168,8 @@ class Watched:
     """A master, its replica, and a sentinel that promotes the replica when the master is gone."""
 
     def __init__(self, folder: Path) -> None:
-        self.master = PlainServer(folder / "master", tcp=True)
-        following = {"replicaof": f"127.0.0.1 {self.master.port}"}
+        self.master = PlainServer(folder / "master", tcp=True, options=AT_ONCE)
+        following = {"replicaof": f"127.0.0.1 {self.master.port}", **AT_ONCE}
         self.replica = PlainServer(folder / "replica", tcp=True, options=following)
         self.sentinel = _Sentinel(folder / "sentinel", self.master.port)
         self.url = f"redis+sentinel://127.0.0.1:{self.sentinel.port}/{SERVICE}"
@@ -185,7 +201,7 @@ class _Sentinel(PlainServer):
             f"port {self.port}\nbind 127.0.0.1\nlogfile plain.log\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self._master} 1\n"
             f"sentinel down-after-milliseconds {SERVICE} 300\n"
-            f"sentinel failover-timeout {SERVICE} 2000\n"
+            f"sentinel failover-timeout {SERVICE} 2000\nshutdown-timeout 0\n"
         )
         return [str(config), "--sentinel"]
 
