@@ -10,31 +10,31 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import NoBackoff
 from redis.connection import ConnectionPool, UnixDomainSocketConnection
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
 from core.embedded import EmbeddedServer, NoServerError
 from core.errors import ConfigurationError, RouterError
 from core.events import StorageDegraded, emit
 from core.once import once
 from core.redis_calls import Argument, Calls, Command, PooledCalls, QuickCalls
+from core.redis_cluster import open_cluster
+from core.redis_sentinel import open_sentinel
+from core.redis_urls import URL_FORMS, no_maintenance, pool_options
 from core.settings import Settings, get_settings
 
 _log = logging.getLogger(__name__)
 
 Kind = Literal["url", "embedded", "in-process"]
 
-_MAX_CONNECTIONS = 10_000
-
 
 class RedisConnection:
     """A Redis to work with. It reconnects by itself; threads and forked children may share it.
 
     Attributes:
-        client: redis-py's client, for whatever is not in the hot path; replies are `str`.
+        client: redis-py's client, for whatever is not in the hot path; replies are `str`. On a
+            cluster it speaks to one node: for PING and Pub/Sub, not for commands with keys.
         kind: "url" (`REDIS_URL`), "embedded", or "in-process" (limits hold for one process).
+        clustered: whether it is a Redis Cluster, where one script reaches one hash slot alone.
         description: where the data is, for people; never with a password.
 
     Example:
@@ -50,10 +50,13 @@ class RedisConnection:
         description: str,
         calls: Calls,
         server: EmbeddedServer | None = None,
+        *,
+        clustered: bool = False,
     ) -> None:
         self.client = client
         self.kind: Kind = kind
         self.description = description
+        self.clustered = clustered
         self._calls = calls
         self._server = server
 
@@ -84,8 +87,11 @@ class RedisConnection:
     def call_many(self, commands: Sequence[Command]) -> list[Any]:
         """Run several commands in one round trip; no transaction, others may come between.
 
+        On a cluster it is one round trip for each node concerned, one node after the other.
+
         Returns:
-            A reply for each command, in their order; an error of Redis is a value in its place.
+            A reply for each command, in their order; an error of Redis is a value in its place,
+            and so is that of a cluster's node which is out of reach while another is not.
 
         Raises:
             As `call`, but for `redis.ResponseError`.
@@ -143,7 +149,7 @@ class _EmbeddedConnection(UnixDomainSocketConnection):
 
 def _open_embedded(server: EmbeddedServer, timeout: float) -> RedisConnection:
     pool = ConnectionPool(
-        connection_class=_EmbeddedConnection, server=server, **_pool_options(timeout)
+        connection_class=_EmbeddedConnection, server=server, **pool_options(timeout)
     )
     client = redis.Redis.from_pool(pool)
     return RedisConnection(
@@ -152,47 +158,37 @@ def _open_embedded(server: EmbeddedServer, timeout: float) -> RedisConnection:
 
 
 def _open_url(url: str, timeout: float) -> RedisConnection:
-    pool = _url_pool(url, timeout)
-    if pool is None:
+    connection = _understand(url, timeout)
+    if connection is None:
         raise ConfigurationError(
-            "REDIS_URL is not understood; write redis://[user:password@]host:6379/0, rediss:// "
-            "for TLS, or unix:///path, with %-codes for special characters in a password"
+            f"REDIS_URL is not understood; write {URL_FORMS}, with %-codes for special characters "
+            "in a password"
         )
-    client = redis.Redis.from_pool(pool)
-    return RedisConnection(client, "url", _describe(pool.connection_kwargs), QuickCalls(pool))
+    return connection
 
 
-def _url_pool(url: str, timeout: float) -> ConnectionPool | None:
+def _understand(url: str, timeout: float) -> RedisConnection | None:
     """None for a URL that is wrong. Not the error that told so: it may hold the password."""
     try:
         parts = urlsplit(url)
+        if parts.scheme.endswith("+cluster"):
+            client, nodes, place = open_cluster(url, timeout)
+            return RedisConnection(client, "url", place, nodes, clustered=True)
+        if parts.scheme.endswith("+sentinel"):
+            client, master, place = open_sentinel(url, timeout)
+            return RedisConnection(client, "url", place, master)
         if parts.scheme == "unix" and not parts.path:
             return None
         if parts.scheme != "unix" and not re.fullmatch(r"/?\d*", parts.path):
             return None  # redis-py would take database 0
         pool = ConnectionPool.from_url(
-            url,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            **_pool_options(timeout),
+            url, maint_notifications_config=no_maintenance(), **pool_options(timeout)
         )
         pool.connection_class(**pool.connection_kwargs)  # a wrong option shows here, not later
     except (ValueError, TypeError, redis.RedisError):
         return None
-    return pool
-
-
-def _pool_options(timeout: float) -> dict[str, Any]:
-    return {
-        "decode_responses": True,
-        "socket_timeout": timeout,
-        "socket_connect_timeout": timeout,
-        "max_connections": _MAX_CONNECTIONS,
-        # One more try at once where the connection dropped, none after a timeout.
-        "retry": Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
-        "health_check_interval": 0,
-        "protocol": 2,
-        "driver_info": None,
-    }
+    client = redis.Redis.from_pool(pool)
+    return RedisConnection(client, "url", _describe(pool.connection_kwargs), QuickCalls(pool))
 
 
 def _describe(options: dict[str, Any]) -> str:

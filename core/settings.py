@@ -37,9 +37,10 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(
         None,
         repr=False,  # it may hold a password
-        pattern=r"^(redis|rediss|unix)://.+",
-        description="redis://host:6379/0, rediss:// for TLS, or unix:///path; empty for the "
-        "embedded server",
+        pattern=r"^(unix|rediss?(\+cluster|\+sentinel)?)://.+",
+        description="redis://host:6379/0, redis+cluster://host:6379,host:6379, "
+        "redis+sentinel://host:26379,host:26379/service/0, rediss in their place for TLS, or "
+        "unix:///path; empty for the embedded server",
     )
     redis_key_prefix: str = Field(
         "llm", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="1 to 40 letters, digits, _ . or -"

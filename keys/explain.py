@@ -52,14 +52,14 @@ _WHY = {
 }
 
 
-def explain_candidates(limiter: Limiter, pool: Pool, need: Need) -> list[KeyExplanation]:
-    """Explain every key of a pool; the one that would be chosen is told so.
+def explain_candidates(limiter: Limiter, pools: Sequence[Pool], need: Need) -> list[KeyExplanation]:
+    """Explain every key of the pools; the one that would be chosen is told so.
 
     Raises:
         redis.exceptions.RedisError: whatever Redis reports.
     """
     found: list[KeyExplanation] = []
-    for plan in pool.every_plan():
+    for plan in (plan for pool in pools for plan in pool.every_plan()):
         now_ms, explanations = limiter.explain(plan, need)
         weights = limiter.weights(plan, need)
         for index, explanation in enumerate(explanations):

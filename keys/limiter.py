@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +73,7 @@ class Limiter:
         self._places = places
         self._geometry = geometry
         self._day_ends = DayEnds(clock)
-        self._redis_clock = RedisClock()
+        self._clocks: dict[str, RedisClock] = defaultdict(RedisClock)
         self._ratios: dict[str, float] = {}
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._room = WaitingRoom(
@@ -181,7 +182,7 @@ class Limiter:
             rotation=next(self._turn),
             patience=patience,
         )
-        self._redis_clock.observe(before, answer.now_ms)
+        self._clocks[plan.shard.tag].observe(before, answer.now_ms)
         if isinstance(answer, Reserved):
             key_field = subjects_of(plan.key(answer.candidate)).key
             return self._reservation(attempt, Turn(key_field, answer.now_ms, answer.now_ms))
@@ -196,7 +197,7 @@ class Limiter:
             need=attempt.need,
             weights=self.weights(plan, attempt.need)[plan.packed[index].policy],
             shard=plan.shard,
-            ready_at=self._redis_clock.local(turn.at_ms),
+            ready_at=self._clocks[plan.shard.tag].local(turn.at_ms),
             waited=waited,
         )
 

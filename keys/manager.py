@@ -6,7 +6,9 @@ in the project's terms and keeps the pools that do not change from request to re
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,6 +29,7 @@ from keys.policies import Need
 from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
 from keys.reservations import End, Refused, Reservation, refused
+from keys.rounds import Rounds, plan_rounds
 from keys.selection import (
     Selection,
     candidates_for,
@@ -37,14 +40,14 @@ from keys.selection import (
 from keys.spec import KeySpec
 from keys.status import KeyStatus, describe, read_statuses
 from lua import limiter_calls
-from lua.limiter_types import CLEAR, Geometry, Mark, NoRoom, Refusal
+from lua.limiter_types import CLEAR, Geometry, Mark, NoRoom, Refusal, Shard
 from lua.loader import ScriptCall
 from lua.names import Names
 
 LONGEST = 10 * 365 * 86_400.0
 """Seconds: no cooldown is longer than ten years."""
 
-MOST_POOLS = 256
+MOST_SELECTIONS = 256
 """So many selections are kept packed; more are packed anew."""
 
 
@@ -72,12 +75,13 @@ class KeyManager:
     ) -> None:
         self._redis = redis
         self._registry = registry
-        self._places = Places(Names(prefix))
+        self._places = Places(Names(prefix), clustered=redis.clustered)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
         self._limiter = Limiter(redis, self._places, self._geometry, clock=clock)
-        self._pools: dict[tuple[object, ...], Pool] = {}
-        self._pools_lock = threading.Lock()
+        self._rounds: dict[tuple[object, ...], Rounds] = {}
+        self._round = itertools.count(int.from_bytes(os.urandom(2), "big"))
+        self._rounds_lock = threading.Lock()
 
     @property
     def registry(self) -> KeyRegistry:
@@ -128,22 +132,35 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
-        pool = self._pool_for(selection, avoid)
-        refusals: list[NoRoom] = []
+        pools = self._rounds_for(selection, avoid).in_order(next(self._round))
+        # Several shards, or a larger pool, are searched first: the queue is for when all is full.
+        patience = max_wait if len(pools) == 1 and not pools[0].large else 0.0
+        tried: list[tuple[Attempt, NoRoom]] = []
+        away: dict[Shard, RedisError] = {}
         with _storage("reserve a key"):
-            for plan in pool.plans():
-                attempt = Attempt(plan, need, reservation_id, lease_seconds)
-                # A larger pool is searched first: the queue is for when all of it is full.
-                if max_wait > 0 and not pool.large:
-                    return self._wait(attempt, max_wait, priority, refusals)
-                outcome = self._limiter.reserve(attempt)
-                if isinstance(outcome, Reservation):
+            for pool in pools:
+                if pool.shard in away:
+                    continue
+                try:
+                    for plan in pool.plans():
+                        attempt = Attempt(plan, need, reservation_id, lease_seconds)
+                        outcome = self._try(attempt, patience, priority)
+                        if not isinstance(outcome, NoRoom):
+                            return outcome
+                        tried.append((attempt, outcome))
+                        self._learn(pool, attempt, outcome)
+                except RedisError as error:
+                    away[pool.shard] = error  # a cluster's other nodes may answer
+            soonest = _soonest([refusal for _, refusal in tried])
+            if soonest is not None and max_wait > patience:
+                attempt, _ = tried[soonest]
+                outcome = self._try(attempt, max_wait, priority)
+                if not isinstance(outcome, NoRoom):
                     return outcome
-                refusals.append(outcome)
-                self._learn(pool, attempt, outcome)
-            if max_wait > 0:
-                return self._wait(attempt, max_wait, priority, refusals)
-        return refused(refusals, need)
+                tried[soonest] = attempt, outcome
+            if away and soonest is None:
+                raise next(iter(away.values()))
+        return refused([refusal for _, refusal in tried], need)
 
     def settle(
         self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
@@ -172,9 +189,9 @@ class KeyManager:
             NoKeys: nothing that is configured fits the selection.
             StorageError: Redis did not answer.
         """
-        pool = self._pool_for(selection, ())
+        pools = self._rounds_for(selection, ()).in_order(0)
         with _storage("explain a choice"):
-            return explain_candidates(self._limiter, pool, need)
+            return explain_candidates(self._limiter, pools, need)
 
     def mark_key_unhealthy(
         self, key_id: str, cooldown_seconds: float, reason: str = "marked by hand"
@@ -208,8 +225,8 @@ class KeyManager:
         marks = [Mark(subject, "", CLEAR, "") for subject in (subjects.key, subjects.group)]
         with _storage("clear a key's mark"):
             limiter_calls.mark(self._redis, self._places.shard(key.provider), marks)
-        with self._pools_lock:
-            self._pools.clear()
+        with self._rounds_lock:
+            self._rounds.clear()
 
     def add_key(self, key: KeySpec | dict[str, Any]) -> KeySpec:
         """Add a key to this process at run time; `keys.json` is not changed.
@@ -274,13 +291,12 @@ class KeyManager:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _wait(
-        self, attempt: Attempt, max_wait: float, priority: int, before: Sequence[NoRoom]
-    ) -> Reservation | Refused:
-        outcome = self._limiter.reserve_or_wait(attempt, max_wait, priority)
-        if isinstance(outcome, NoRoom):
-            return refused([*before, outcome], attempt.need)
-        return outcome
+    def _try(
+        self, attempt: Attempt, max_wait: float, priority: int
+    ) -> Reservation | Refused | NoRoom:
+        if max_wait > 0:
+            return self._limiter.reserve_or_wait(attempt, max_wait, priority)
+        return self._limiter.reserve(attempt)
 
     def _learn(self, pool: Pool, attempt: Attempt, outcome: NoRoom) -> None:
         if not pool.large:
@@ -302,12 +318,12 @@ class KeyManager:
         with _storage("read the keys' status"):
             return read_statuses(self._redis, self._places, self._geometry, keys)
 
-    def _pool_for(self, selection: Selection, avoid: Collection[str]) -> Pool:
+    def _rounds_for(self, selection: Selection, avoid: Collection[str]) -> Rounds:
         version, keys = self._registry.snapshot()
         place = (version, *selection.identity)
-        pool = None if avoid else self._pools.get(place)
-        if pool is not None:
-            return pool
+        rounds = None if avoid else self._rounds.get(place)
+        if rounds is not None:
+            return rounds
         allowed = candidates_for(keys, selection)
         if not allowed:
             raise NoKeys(_nothing_fits(keys, selection))
@@ -316,13 +332,13 @@ class KeyManager:
         candidates = without(allowed, avoid)
         if not candidates:
             raise NoKeys(f"every key for {selection.describe()} was tried and failed")
-        pool = Pool(candidates, self._places, self._geometry)
+        rounds = plan_rounds(candidates, self._places, self._geometry)
         if not avoid:
-            with self._pools_lock:
-                if len(self._pools) >= MOST_POOLS:
-                    self._pools.clear()
-                self._pools[place] = pool
-        return pool
+            with self._rounds_lock:
+                if len(self._rounds) >= MOST_SELECTIONS:
+                    self._rounds.clear()
+                self._rounds[place] = rounds
+        return rounds
 
 
 @once
@@ -352,6 +368,12 @@ def _storage(what: str) -> Iterator[None]:
         yield
     except RedisError as error:
         raise StorageError(f"could not {what}: Redis said {error}") from error
+
+
+def _soonest(refusals: Sequence[NoRoom]) -> int | None:
+    """Which of them opens first, by the clock of its own server; None if nobody knows."""
+    waits = [(r.wait_seconds, at) for at, r in enumerate(refusals)]
+    return min(((wait, at) for wait, at in waits if wait is not None), default=(0.0, None))[1]
 
 
 def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:

@@ -96,6 +96,16 @@ class Pool:
         self._open_until = float("inf")
 
     @property
+    def shard(self) -> Shard:
+        """Where all its counters lie."""
+        return self._shard
+
+    @property
+    def size(self) -> int:
+        """How many candidates it has."""
+        return len(self._packed)
+
+    @property
     def large(self) -> bool:
         """Whether it is tried in parts."""
         return self._whole is None

@@ -59,6 +59,7 @@ class WaitingRoom:
     """
 
     _pubsub: Any
+    _told_on: str | None
 
     def __init__(
         self,
@@ -85,11 +86,10 @@ class WaitingRoom:
         if self._pid != os.getpid():
             self._reset()  # a forked child has its parent's tickets, but not its threads
         with self._changed:
-            channel = self._channels.get(ticket.shard.tag)
-            if channel is None:
-                channel = self._open(ticket.shard)
+            if self._told_on is None:
+                self._told_on = self._open(ticket.shard)
             self._tickets[ticket.id] = ticket
-        return channel
+            return self._told_on
 
     def wait(self, ticket: Ticket, seconds: float) -> Turn | None:
         """The ticket's turn; None if it does not come within so many seconds, or is `lost`."""
@@ -129,7 +129,7 @@ class WaitingRoom:
         self._process_id = uuid4().hex
         self._changed = threading.Condition()
         self._tickets: dict[str, Ticket] = {}
-        self._channels: dict[str, str] = {}
+        self._told_on = None
         self._looks: list[tuple[float, int, Shard, GroupKeys]] = []
         self._pushed = itertools.count()
         self._due: dict[str, float] = {}
@@ -139,19 +139,15 @@ class WaitingRoom:
         self._closed = False
 
     def _open(self, shard: Shard) -> str:
+        # One channel for all shards: a cluster passes what is published on to all its nodes.
         channel = self._channel(shard, self._process_id)
-        if self._pubsub is not None:
-            self._pubsub.subscribe(channel)
-        else:
-            pubsub = self._make_pubsub()
-            pubsub.subscribe(channel)
-            # Only once the server has confirmed it can a turn be told there.
-            pubsub.get_message(timeout=5.0)
-            self._pubsub = pubsub
-            self._channels[shard.tag] = channel
-            self._start(lambda: self._listen(pubsub), "turns")
-            self._start(self._look, "looks")
-        self._channels[shard.tag] = channel
+        pubsub = self._make_pubsub()
+        pubsub.subscribe(channel)
+        # Only once the server has confirmed it can a turn be told there.
+        pubsub.get_message(timeout=5.0)
+        self._pubsub = pubsub
+        self._start(lambda: self._listen(pubsub), "turns")
+        self._start(self._look, "looks")
         return channel
 
     def _start(self, run: Callable[[], None], name: str) -> None:
@@ -160,7 +156,6 @@ class WaitingRoom:
         thread.start()
 
     def _listen(self, pubsub: Any) -> None:
-        confirmed = set(self._channels.values())
         while not self._closed:
             try:
                 message = pubsub.get_message(timeout=LISTEN_SECONDS)
@@ -175,10 +170,8 @@ class WaitingRoom:
             self._last_news = self._clock()
             if message["type"] == "message":
                 self._hear(str(message["data"]))
-            elif message["channel"] in confirmed:
+            elif message["type"] == "subscribe":
                 self._connected_again()
-            else:
-                confirmed.add(message["channel"])
 
     def _connected_again(self) -> None:
         # The server may have restarted without its queues, and what was told meanwhile is lost.

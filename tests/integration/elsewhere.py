@@ -83,7 +83,8 @@ def _member(orders: dict[str, Any], start: Any, ends: Any) -> None:
     with _build(orders) as router:
         # The first call of a process loads and connects; it must not come between a reservation
         # and its request.
-        assert router.send_one_shot("Hello", crowd["warm_up_model"])["success"]
+        for model in [crowd["warm_up_model"], *crowd.get("warm_up_also", [])]:
+            assert router.send_one_shot("Hello", model)["success"]
         start.wait(30)
         end = time.monotonic() + crowd["seconds"]
 

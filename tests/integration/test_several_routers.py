@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import llm.factory
 from conversation.store import get_conversation_store
+from core.errors import ConfigurationError
 from core.redis_connection import shared_redis
 from core.settings import get_settings
 from core.types import ProviderReply, Usage
@@ -59,19 +61,21 @@ def as_a_program(
             monkeypatch.setenv(name, value)
 
     made: list[RequestRouter] = []
-    build = llm.factory.build_router
+    build = llm.factory.build_process_router
 
-    def build_and_remember(*arguments: Any, **options: Any) -> RequestRouter:
-        made.append(build(*arguments, **options))
+    def build_and_remember() -> RequestRouter:
+        made.append(build())
         return made[-1]
 
-    monkeypatch.setattr(llm.factory, "build_router", build_and_remember)
+    monkeypatch.setattr(llm.factory, "build_process_router", build_and_remember)
     monkeypatch.chdir(tmp_path)
     for cached in PER_PROCESS:
         cached.cache_clear()
     yield set_up
     for router in made:
         router.close()
+    with suppress(ConfigurationError):
+        get_key_manager().close()
     shared_redis().close()
     for cached in PER_PROCESS:
         cached.cache_clear()
@@ -147,13 +151,13 @@ def test_many_threads_that_ask_first_get_one_router(
 ) -> None:
     as_a_program(key("a"))
     made: list[RequestRouter] = []
-    build = llm.factory.build_router
+    build = llm.factory.build_process_router
 
     def counted() -> RequestRouter:
         made.append(build())
         return made[-1]
 
-    monkeypatch.setattr(llm.factory, "build_router", counted)
+    monkeypatch.setattr(llm.factory, "build_process_router", counted)
     start = threading.Barrier(8)
 
     def ask() -> RequestRouter:

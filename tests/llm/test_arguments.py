@@ -92,7 +92,7 @@ def test_a_wrong_argument_of_a_chat_names_itself(
 @pytest.mark.parametrize(("name", "value"), cases(RIGHT))
 def test_a_right_argument_is_taken(router: RequestRouter, name: str, value: Any) -> None:
     reply = router.send_one_shot(**{"prompt": "Hello", name: value})
-    assert reply["error_type"] in ("invalid_request", "no_keys", "rate_limited"), "the key's fault"
+    assert "error_type" in reply, "it was taken, and came to the key that cannot serve"
 
 
 def test_every_argument_is_tested_with_wrong_values() -> None:

@@ -36,10 +36,10 @@ LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "max_parallel", "burst_slo
 class Bench:
     """Drives the scripts by hand: `now` is the server's time in ms."""
 
-    def __init__(self, calls: Any, window_ms: int = 60_000) -> None:
+    def __init__(self, calls: Any, window_ms: int = 60_000, prefix: str = "test") -> None:
         self.calls = calls
-        self.names = Names("test")
-        self.places = Places(self.names)
+        self.names = Names(prefix)
+        self.places = Places(self.names, clustered=calls.clustered)
         self.shard = self.places.shard("p")
         self.geometry = Geometry(window_ms=window_ms)
         self.now = START
@@ -143,12 +143,18 @@ class Bench:
         return uses
 
 
-@pytest.fixture(params=["server", "fakeredis"])
+SERVERS = {"newest": "redis_server", "oldest": "oldest_redis", "cluster": "cluster_redis"}
+
+
+@pytest.fixture(params=[*SERVERS, "fakeredis"])
 def calls(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Something that runs commands, emptied: the real server, or fakeredis in process."""
-    if request.param == "server":
-        connection = request.getfixturevalue("redis_server")
-        connection.client.flushall()
+    """Something that runs commands, emptied: a real server or cluster, or fakeredis in process."""
+    if request.param in SERVERS:
+        connection = request.getfixturevalue(SERVERS[request.param])
+        if connection.clustered:
+            request.getfixturevalue("cluster").flush()
+        else:
+            connection.client.flushall()
         yield connection
         return
     import fakeredis
@@ -158,6 +164,14 @@ def calls(request: pytest.FixtureRequest) -> Iterator[Any]:
         client, "in-process", "fakeredis", PooledCalls(client.connection_pool)
     ) as connection:
         yield connection
+
+
+def flush(calls: RedisConnection) -> None:
+    """Empty whatever the connection reaches."""
+    if calls.clustered:
+        calls.client.flushall(target_nodes="primaries")
+    else:
+        calls.client.flushall()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from core.settings import LARGEST_RATE, Settings
 from lua import user_limit_calls
 from lua.names import Names
 from lua.user_limit_calls import Allowance, Empty, Whose
-from tests.lua.conftest import START
+from tests.lua.conftest import START, flush
 
 MINUTE = 60_000
 NAMES = Names("test")
@@ -241,7 +241,7 @@ steps = st.lists(
 def test_it_is_an_exact_token_bucket(
     calls: Any, user: Allowance, own: Allowance, everybody: Allowance, steps: Any
 ) -> None:
-    calls.call("FLUSHALL")
+    flush(calls)
     gate = Gate(calls)
     gate.each_user, gate.all_users = user, everybody
     gate.own("eve", own.rpm, own.burst)

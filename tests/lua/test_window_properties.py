@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,11 +44,11 @@ class Windows(RuleBasedStateMachine):
     """Random groups, weights, gaps, settlements, backward clocks and long idles."""
 
     calls: Any
+    runs = itertools.count()
 
     def __init__(self) -> None:
         super().__init__()
-        self.calls.call("FLUSHALL")
-        self.bench = Bench(self.calls)
+        self.bench = Bench(self.calls, prefix=f"run{next(self.runs)}")
         self.logs: dict[str, Log] = {}
         self.open: list[tuple[str, str, list[int]]] = []
         self.furthest = self.bench.now
