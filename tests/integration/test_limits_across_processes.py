@@ -45,7 +45,7 @@ def test_one_limit_under_eight_processes_by_eight_threads(
                 "processes": 8,
                 "threads": 8,
                 "warm_up_model": "warm-up",
-                "seconds": ROUTERS_WINDOW + 0.8,
+                "seconds": ROUTERS_WINDOW + 1.6,
                 "request": {
                     "prompt": "Hello",
                     "model_preference": MODELS["openai"],

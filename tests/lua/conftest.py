@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -166,12 +166,12 @@ def calls(request: pytest.FixtureRequest) -> Iterator[Any]:
         yield connection
 
 
-def flush(calls: RedisConnection) -> None:
-    """Empty whatever the connection reaches."""
+@pytest.fixture
+def flush(calls: RedisConnection, request: pytest.FixtureRequest) -> Callable[[], Any]:
+    """Empties whatever `calls` reaches."""
     if calls.clustered:
-        calls.client.flushall(target_nodes="primaries")
-    else:
-        calls.client.flushall()
+        return request.getfixturevalue("cluster").flush
+    return calls.client.flushall
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +19,7 @@ from core.settings import LARGEST_RATE, Settings
 from lua import user_limit_calls
 from lua.names import Names
 from lua.user_limit_calls import Allowance, Empty, Whose
-from tests.lua.conftest import START, flush
+from tests.lua.conftest import START
 
 MINUTE = 60_000
 NAMES = Names("test")
@@ -239,9 +240,14 @@ steps = st.lists(
 )
 @given(user=allowances, own=allowances, everybody=allowances, steps=steps)
 def test_it_is_an_exact_token_bucket(
-    calls: Any, user: Allowance, own: Allowance, everybody: Allowance, steps: Any
+    calls: Any,
+    flush: Callable[[], Any],
+    user: Allowance,
+    own: Allowance,
+    everybody: Allowance,
+    steps: Any,
 ) -> None:
-    flush(calls)
+    flush()
     gate = Gate(calls)
     gate.each_user, gate.all_users = user, everybody
     gate.own("eve", own.rpm, own.burst)
