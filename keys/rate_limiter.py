@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from core.errors import ConfigurationError, InvalidRequest, StorageError
+from core.once import once
 from core.redis_calls import Calls
 from core.redis_connection import shared_redis
 from core.settings import LARGEST_RATE, Settings, get_settings
@@ -153,7 +153,7 @@ class RateLimiter:
         return own or self._each_user
 
 
-@lru_cache(maxsize=1)
+@once
 def get_rate_limiter() -> RateLimiter:
     """The RateLimiter of this process, made from the settings at first use.
 
