@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types imports unit bench prove clean
+.PHONY: help setup demo test lint types imports unit bench bench-shard prove clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv and install everything into it
 
@@ -44,6 +44,9 @@ bench: setup ## measure the router beside PING, the bare SDK and other limiters
 
 prove: setup ## show that no limit is passed and nearly all is used (three minutes)
 	@$(BIN)/python -m benchmarks.prove
+
+bench-shard: setup ## measure how many requests a second one shard carries
+	@$(BIN)/python -m benchmarks.shard
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

