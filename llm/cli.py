@@ -5,14 +5,12 @@ Answers go to standard output and everything else to standard error, so that bot
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from random import choice, randrange
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,22 +20,19 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from core.errors import InvalidRequest, RouterError, StorageError
-from core.events import ConversationNotSaved, subscribe
-from core.settings import Settings, load_settings
+from core.settings import Settings
 from core.types import Reply
 from llm import tables
+from llm.health_command import cli_settings
+from llm.talk import new_id, note, show_outcome, talk
 
 if TYPE_CHECKING:
-    from conversation.records import HistoryMessage
     from conversation.store import ConversationStore
     from keys.manager import KeyManager
 
 _WATCH_SECONDS = 1.0
 _CHAT_WAIT_SECONDS = 30.0
 _TURNS_SHOWN = 3
-_CHAT_HELP = "/history shows the whole talk, /quit leaves it; anything else is sent."
-_ADJECTIVES = ("amber", "brave", "calm", "clever", "gentle", "merry", "quiet", "sunny", "swift")
-_ANIMALS = ("badger", "falcon", "heron", "lynx", "marten", "otter", "robin", "stork", "wren")
 _EPILOG = """\
 Examples:
 
@@ -53,20 +48,6 @@ python -m llm keys --watch
 
 Keys stand in keys.json (see python -m keys), settings in the environment or .env.
 """
-_ADVICE = {
-    "rate_limited": "wait for room with --max-wait SECONDS, allow more models with --fallback, or "
-    "add keys; python -m llm keys shows when each has room",
-    "no_keys": "python -m llm keys shows the models that can be asked for",
-    "context_too_long": "shorten the prompt, or choose a model with a larger context window",
-    "content_filtered": "say it in other words, or ask another model",
-    "auth_failed": "check the key's secret; python -m llm keys shows which keys were refused",
-    "quota_exhausted": "see the provider's billing page, or allow other models with --fallback",
-    "provider_unavailable": "try again later, or allow other models with --fallback",
-    "timeout": "give more time with --timeout SECONDS",
-    "secret_unavailable": "python -m keys validate shows which keys have a secret",
-    "redis_unavailable": "python -m llm.router --health-check shows what is wrong",
-    "conversation_unavailable": "python -m llm.router --health-check shows what is wrong",
-}
 
 
 class _Commands(TyperGroup):
@@ -153,7 +134,7 @@ def send(
     text = _prompt(prompt)
     from llm.factory import build_router
 
-    with build_router(_settings()) as router:
+    with build_router(cli_settings()) as router:
         reply = router.send_one_shot(
             text,
             model,
@@ -167,7 +148,7 @@ def send(
         typer.echo(json.dumps(reply, indent=2))
     elif reply["success"]:
         typer.echo(reply["content"])
-    _show_outcome(reply, Console(stderr=True))
+    show_outcome(reply, Console(stderr=True))
     raise typer.Exit(0 if reply["success"] else 1)
 
 
@@ -188,14 +169,14 @@ def chat(
     """
     from llm.factory import build_router
 
-    settings, notes = _settings(), Console(stderr=True)
+    settings, notes = cli_settings(), Console(stderr=True)
     with _conversations(settings) as store, build_router(settings) as router:
-        conv_id = conv_id or _new_id(store)
+        conv_id = conv_id or new_id(store)
         known = store.load(conv_id)
         known.admit(user)
-        _note(notes, f"Conversation {conv_id}. /help lists what else you can type.")
+        note(notes, f"Conversation {conv_id}. /help lists what else you can type.")
         for message in known.messages[-_TURNS_SHOWN * 2 :]:
-            _note(notes, f"{message.role}: {message.content}")
+            note(notes, f"{message.role}: {message.content}")
 
         def ask(prompt: str) -> Reply:
             return router.send_chat(
@@ -208,13 +189,13 @@ def chat(
                 fallback_models=fallback or (),
             )
 
-        answered, failed = _talk(ask, lambda: store.get_history(conv_id), notes)
+        answered, failed = talk(ask, lambda: store.get_history(conv_id), notes)
     if answered or known.metadata is not None:
         whose = f" --user {user}" if user else ""
         hours = settings.conversation_ttl_seconds / 3600
-        _note(notes, f"Go on within {hours:g} h with: python -m llm chat {conv_id}{whose}")
+        note(notes, f"Go on within {hours:g} h with: python -m llm chat {conv_id}{whose}")
     else:
-        _note(notes, "Nothing was said, so nothing is kept.")
+        note(notes, "Nothing was said, so nothing is kept.")
     raise typer.Exit(1 if failed and not sys.stdin.isatty() else 0)
 
 
@@ -237,7 +218,7 @@ def keys(
     from core.redis_connection import open_redis
     from keys.manager import build_key_manager
 
-    settings = _settings()
+    settings = cli_settings()
     with open_redis(settings) as connection:
         manager = build_key_manager(settings, connection)
         console = Console()
@@ -250,13 +231,49 @@ def keys(
 
 
 @app.command()
+def explain(
+    prompt: Annotated[str, typer.Argument(help="The prompt that would be sent.")],
+    model: Model = None,
+    system: System = None,
+    max_output_tokens: Annotated[
+        int, typer.Option(min=1, help="The most tokens that the answer may have.")
+    ] = 2048,
+    fallback: Fallbacks = None,
+    as_json: Json = False,
+) -> None:
+    """Tell which key would serve a prompt now, and why not the others. Sends and reserves nothing.
+
+    Exit code 0: a key would serve it. 1: none has room.
+    """
+    from llm.factory import build_router
+
+    with build_router(cli_settings()) as router:
+        explained = router.explain(
+            prompt,
+            model,
+            system,
+            max_output_tokens=max_output_tokens,
+            fallback_models=fallback or (),
+        )
+    if as_json:
+        typer.echo(json.dumps(explained, indent=2))
+    else:
+        Console().print(tables.explain_table(explained["keys"]))
+        typer.echo(
+            f"{explained['estimated_tokens']} input tokens are estimated; the model's answers "
+            f"taught a ratio of {explained['ratio']:g}, so {explained['input_tokens']} are reserved"
+        )
+    raise typer.Exit(0 if any(k["verdict"] == "chosen" for k in explained["keys"]) else 1)
+
+
+@app.command()
 def conversations(
     user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
     as_json: Json = False,
 ) -> None:
     """List the conversations, the latest turn first."""
-    with _conversations(_settings()) as store:
+    with _conversations(cli_settings()) as store:
         found = store.list_conversations(user, limit)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
@@ -264,53 +281,6 @@ def conversations(
         Console().print(tables.conversations_table(found))
     else:
         typer.echo("No conversations; python -m llm chat begins one.")
-
-
-def health_main(argv: list[str] | None = None) -> int:
-    """`python -m llm.router --health-check`: whether requests can be served now.
-
-    Args:
-        argv: the arguments; those of the process if left out.
-
-    Returns:
-        The exit code: 0 healthy, 1 not healthy or wrongly configured, 2 nothing was asked for.
-    """
-    parser = argparse.ArgumentParser(
-        prog="python -m llm.router",
-        description="Check Redis, keys, conversations and secrets. Exit code 0: requests can be "
-        "served; 1: they cannot.",
-        epilog="For everything else: python -m llm --help",
-    )
-    parser.add_argument("--health-check", action="store_true", help="check, and print a table")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
-    given = parser.parse_args(argv)
-    if not given.health_check:
-        parser.print_help()
-        return 2
-    from llm.factory import build_router
-
-    try:
-        with build_router(_settings()) as router:
-            health = router.health_check()
-    except RouterError as error:
-        if given.json:
-            typer.echo(json.dumps({"healthy": False, "reason": str(error)}))
-        else:
-            typer.echo(str(error), err=True)
-        return 1
-    if given.json:
-        typer.echo(json.dumps(health, indent=2))
-    else:
-        Console().print(tables.health_table(health))
-    return 0 if health["healthy"] else 1
-
-
-def _settings() -> Settings:
-    settings = load_settings()
-    changes: dict[str, Any] = {"prometheus_port": None}  # it belongs to the program that serves
-    if "log_level" not in settings.model_fields_set:
-        changes["log_level"] = "CRITICAL"  # what is worth a warning is shown by the commands
-    return settings.model_copy(update=changes)
 
 
 @contextmanager
@@ -333,84 +303,6 @@ def _prompt(given: str | None) -> str:
     except UnicodeError:  # also bytes that Python let pass as lone surrogates
         raise typer.BadParameter("the prompt is not text in UTF-8") from None
     return text
-
-
-def _note(notes: Console, text: str, style: str = "dim") -> None:
-    notes.print(Text(text, style), soft_wrap=True)
-
-
-def _show_outcome(reply: Reply, notes: Console) -> None:
-    """Which key answered, after which tries; or why none did, and what to do."""
-    tokens = reply["tokens"]
-    if reply["success"]:
-        cut = "; cut at --max-output-tokens" if reply.get("stop_reason") == "length" else ""
-        _note(
-            notes,
-            f"{reply['key_id']}, {reply['model']}: {tokens['input']} + {tokens['output']} tokens, "
-            f"{reply['duration_ms']:.0f} ms{cut}",
-        )
-    if len(reply["attempts"]) > 1:
-        notes.print(tables.attempts_table(reply["attempts"]), style="dim")
-    if not reply["success"]:
-        kind = reply["error_type"]
-        _note(notes, f"{kind}: {reply['error']}", "red")
-        if kind in _ADVICE:
-            _note(notes, f"What to do: {_ADVICE[kind]}.")
-
-
-def _talk(
-    ask: Callable[[str], Reply], history: Callable[[], list[HistoryMessage]], notes: Console
-) -> tuple[int, int]:
-    """Hold a conversation until it is left; how many turns were answered, and how many not."""
-    answered = failed = 0
-    unsaved: list[ConversationNotSaved] = []
-    unsubscribe = subscribe(
-        lambda event: unsaved.append(event) if isinstance(event, ConversationNotSaved) else None
-    )
-    try:
-        for line in _lines():
-            if line == "/quit":
-                break
-            if line == "/history":
-                for message in history():
-                    _note(notes, f"{message['role']}: {message['content']}")
-            elif line.startswith("/"):
-                _note(notes, _CHAT_HELP)
-            elif line:
-                reply = ask(line)
-                answered, failed = answered + reply["success"], failed + (not reply["success"])
-                typer.echo(reply["content"] or "", nl=reply["success"])
-                _show_outcome(reply, notes)
-                if not reply["success"]:
-                    _note(notes, "This turn is not part of the history.")
-                for event in unsaved:
-                    _note(notes, f"The turn was not saved: {event.error}", "red")
-                unsaved.clear()
-    except KeyboardInterrupt:
-        _note(notes, "")
-    finally:
-        unsubscribe()
-    return answered, failed
-
-
-def _lines() -> Iterator[str]:
-    """What is typed, or piped in, line by line."""
-    if not sys.stdin.isatty():
-        yield from (line.strip() for line in sys.stdin)
-        return
-    with suppress(ImportError):  # Windows has none; there the console edits lines itself
-        import readline  # noqa: F401 - it makes input() remember and edit lines
-    with suppress(EOFError):
-        while True:
-            yield input("you> ").strip()
-    typer.echo(err=True)  # Ctrl-D leaves the cursor behind the prompt
-
-
-def _new_id(store: ConversationStore) -> str:
-    while True:
-        name = f"{choice(_ADJECTIVES)}-{choice(_ANIMALS)}-{randrange(10, 100)}"
-        if not store.exists(name):
-            return name
 
 
 def _keys_view(console: Console, manager: KeyManager, *, watched: bool) -> RenderableType:

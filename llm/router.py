@@ -285,6 +285,6 @@ def get_request_router() -> RequestRouter:
 
 
 if __name__ == "__main__":
-    from llm.cli import health_main
+    from llm.health_command import health_main
 
     raise SystemExit(health_main())

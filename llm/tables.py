@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.types import Attempt
+from keys.explain import KeyExplanation
 from keys.status import KeyStatus, LimitUse
 
 BAR_CELLS = 8
@@ -118,6 +119,27 @@ def attempts_table(attempts: Sequence[Attempt]) -> Table:
             Text(attempt["outcome"], "green" if good else "red"),
             Text(f"{attempt['duration_ms']:.0f}", justify="right"),
             Text(attempt.get("error", "")),
+        )
+    return table
+
+
+def explain_table(explained: Sequence[KeyExplanation]) -> Table:
+    """Every key and one prompt: would it serve, why not, and what would be left."""
+    table = _plain_table("key", "model", "verdict", "free in", "limits", "why")
+    colours = {"chosen": "green", "free": "", "passed over": "yellow"}
+    for entry in explained:
+        rooms = ", ".join(
+            f"{name} {short(room['used'])}+{short(room['adds'])}/{short(room['limit'])}"
+            for name, room in entry["limits"].items()
+        )
+        seconds = entry["free_in"]
+        table.add_row(
+            Text(entry["key_id"]),
+            Text(entry["model_name"]),
+            Text(entry["verdict"], colours[entry["verdict"]]),
+            Text("?" if seconds is None else f"{seconds:.1f} s" if seconds else "now"),
+            Text(rooms),
+            Text(entry["why"]),
         )
     return table
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from llm.cli import health_main
+from llm.health_command import health_main
 from tests.cli.conftest import Place
 
 Check = Callable[..., tuple[int, str, str]]

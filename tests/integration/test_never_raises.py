@@ -63,7 +63,7 @@ NAMES = [(name, wrong) for name, values in WRONG.items() for wrong in values]
 
 @seed(20261121)
 @examples(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

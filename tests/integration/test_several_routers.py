@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 import llm.factory
 from conversation.store import get_conversation_store
@@ -198,14 +199,23 @@ def test_without_a_keys_file_the_router_says_what_to_do(
         get_request_router()
 
 
-def test_a_router_that_cannot_be_made_leaves_nothing_behind(
+def test_keys_that_are_wrong_make_no_router_and_leave_nothing_behind(
     make_router: MakeRouter, tmp_path: Path
 ) -> None:
     (tmp_path / "keys.json").write_text("{")
     before = threading.active_count()
-    with pytest.raises(ValueError, match="not JSON"):
+    with pytest.raises(ConfigurationError, match="not JSON"):
         make_router()
     assert threading.active_count() == before
+    assert REGISTRY.get_sample_value("key_rpm_used", {"key_id": "a"}) is None
+
+
+def test_limits_that_are_wrong_make_no_router_and_leave_nothing_behind(
+    make_router: MakeRouter,
+) -> None:
+    with pytest.raises(ConfigurationError, match="GLOBAL_BURST_MAX"):
+        make_router(keys=[key("a")], global_burst_max=5)
+    assert REGISTRY.get_sample_value("key_rpm_used", {"key_id": "a"}) is None
 
 
 def test_a_closed_router_answers_with_a_typed_failure(make_router: MakeRouter) -> None:
