@@ -78,7 +78,7 @@ def test_the_demo(tmp_path: Path, environment: dict[str, str]) -> None:
     demo = start(tmp_path, environment, *SIZE)
     output, errors = demo.communicate(timeout=60)
     assert demo.returncode == 0, output + errors
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 90, "bounded, even on a busy machine"
     assert errors == ""
     assert "\x1b" not in output
     for event in ("openai-2 is revoked", "gemini fails", "gemini answers again"):

@@ -237,17 +237,17 @@ def test_the_deadline_of_a_request_holds_while_redis_hangs(
 def test_an_answer_is_given_in_time_though_redis_hangs_before_it_is_settled(
     make_router: MakeRouter, server: PlainServer, simulator: SimulatedProvider
 ) -> None:
-    router = make_router(keys=[key("a")], redis_url=server.url, redis_timeout_seconds=2)
+    router = make_router(keys=[key("a")], redis_url=server.url, redis_timeout_seconds=4)
     router.send_one_shot("Hello")
     simulator.add_fault("latency", seconds=0.3)
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(timed, router, timeout=0.8)
+        sent = pool.submit(timed, router, timeout=1.5)
         wait_for(lambda: in_flight(simulator) == 1)
         server.freeze()
         reply, took = sent.result()
     server.thaw()
     assert reply["success"]
-    assert took < 1.1
+    assert took < 1.8
 
 
 # -- refusing ----------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_a_settlement_that_was_lost_heals_by_ageing(
     router = make_router(
         keys=[key("a", "gemini", rpm=1, tpm=100)],
         redis_url=server.url,
-        rate_window_seconds=1,
+        rate_window_seconds=2,
     )
     simulator.add_fault("latency", seconds=0.3, times=1)
     with ThreadPoolExecutor(1) as pool:
@@ -287,7 +287,7 @@ def test_a_settlement_that_was_lost_heals_by_ageing(
     assert [type(event) for event in events].count(SettleFailed) == 1
     assert manager_of(router).get_key_status("a")["tpm"]["used"] == 8, "as it was reserved"
     assert router.send_one_shot("Hello")["error_type"] == "rate_limited"
-    assert router.send_one_shot("Hello", max_wait=3)["success"]
+    assert router.send_one_shot("Hello", max_wait=8)["success"]
 
 
 def refuse_writes(admin: redis_py.Redis, refuse: bool) -> None:
