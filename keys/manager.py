@@ -23,6 +23,7 @@ from core.once import once
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
+from keys.leaks import show
 from keys.limiter import Attempt, Limiter
 from keys.places import Places
 from keys.policies import Need
@@ -311,7 +312,7 @@ class KeyManager:
         key = self._registry.get(key_id)
         if key is None:
             known = ", ".join(k.key_id for k in self._registry.keys()[:20])
-            raise ConfigurationError(f"there is no key {key_id!r}; known are: {known}")
+            raise ConfigurationError(f"there is no key {show(key_id)}; known are: {known}")
         return key
 
     def _statuses(self, keys: Sequence[KeySpec]) -> list[KeyStatus]:

@@ -145,8 +145,14 @@ def charge_unsent() -> Charge:
     return Charge(0, 0, 0, 0)
 
 
+MINUTE_SECONDS = 60.0
+
+
 def told_use(quotas: Sequence[ProviderQuota]) -> Told:
-    """What a provider's headers say is used of each limit, by whomever.
+    """What a provider's headers say is used of each limit a minute, by whomever.
+
+    An allowance that is whole again only after more than a minute is a daily one: OpenAI names
+    both alike.
 
     Example:
         >>> told_use([ProviderQuota("requests", remaining=40, limit=60)]).requests
@@ -155,7 +161,7 @@ def told_use(quotas: Sequence[ProviderQuota]) -> Told:
     used = {
         quota.dimension: max(0, quota.limit - quota.remaining)
         for quota in quotas
-        if quota.limit is not None
+        if quota.limit is not None and (quota.reset_seconds or 0.0) <= MINUTE_SECONDS
     }
     return Told(
         requests=used.get("requests", -1),

@@ -17,6 +17,7 @@ from keys.manager import KeyManager
 from keys.rate_limiter import Overdrawn, RateLimiter
 from keys.secret_store import CachedSecrets
 from llm.providers.base import ProviderCall, take_sent
+from llm.providers.redact import redact
 from llm.providers.registry import ProviderRegistry
 from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
@@ -97,6 +98,7 @@ class _Performer:
 
     def _send(self, effect: Send) -> ProviderReply:
         parts, key = self._parts, effect.key
+        call: ProviderCall | None = None
         try:
             adapter = parts.providers.get(key.provider)
             call = ProviderCall(
@@ -114,10 +116,11 @@ class _Performer:
             take_sent()
             self._sent_at = time.monotonic()
             return _checked(key.provider, adapter.send(call))
-        except AuthenticationFailed:
-            parts.secrets.forget(key.key_id)  # the store may hold a newer one
-            raise
-        except RouterError:
+        except RouterError as error:
+            if isinstance(error, AuthenticationFailed):
+                parts.secrets.forget(key.key_id)  # the store may hold a newer one
+            if call is not None:
+                error.args = (redact(str(error), call.secret),)
             raise
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             # Its text and its frames may hold the secret: only its kind and place are passed on.

@@ -39,7 +39,10 @@ local function candidate_blocked(c, now)
       return -1
     end
     till = math.max(till, one)
-    c.share = math.min(c.share, health_share(marks[n], now))
+    local share, since, whole = health_share(marks[n], now)
+    if share < c.share then
+      c.share, c.ramp_since, c.ramp_till = share, since, whole
+    end
     if health_needs_probe(marks[n], now) then
       c.probe = fields[n]
     end
@@ -60,7 +63,7 @@ local function candidate_ring(c, geometry, now)
   if c.otpm > 0 or c.parallel > 0 then
     local lost
     ring.in_flight, lost = leases_read(c.leases_key, now)
-    ring.held = math.max(0, ring.held - lost)
+    ring.held = ring.in_flight == 0 and 0 or math.max(0, ring.held - lost)
   end
   if c.rpd > 0 or c.tpd > 0 then
     ring_roll_day(ring, c.w.day_end, now)
@@ -100,12 +103,19 @@ local function missing(limit, used, added)
   return limit > 0 and math.max(0, used + added - limit) or 0
 end
 
+-- While the share of its limits grows: the ms at which it is large enough, or whole.
+local function candidate_ramped(c, ring)
+  local share = 0
+  if c.rpm > 0 then share = (ring.r + 1) / c.rpm end
+  if c.tpm > 0 then share = math.max(share, (ring.t + c.w.t) / c.tpm) end
+  return c.ramp_since + math.ceil(math.min(1, share) * (c.ramp_till - c.ramp_since))
+end
+
 -- Why a full candidate is full, and the millisecond at which it has room.
 local function candidate_opening(c, ring, now)
   local till, w = ring.burst_opens, c.w
   if c.share < 1 then
-    -- The share grows with every slot.
-    return WHY.full, ring_slot_start(ring.geometry, ring.head + 1)
+    till = math.max(till, candidate_ramped(c, ring))
   end
   local r, t = missing(c.rpm, ring.r, 1), missing(c.tpm, ring.t, w.t)
   local i, o = missing(c.itpm, ring.i, w.i), missing(c.otpm, ring.o, w.o)
@@ -146,6 +156,10 @@ local function candidate_reserve(c, ring, id, lease_ms, now)
     leases_add(c.leases_key, id, w.o, now + lease_ms, now)
   end
   ring_write(ring, changes, now)
+  if ring.held > 0 then
+    local rest = lease_ms + 2 * ring.geometry.window
+    redis.call('PEXPIRE', ring.key, math.max(rest, redis.call('PTTL', ring.key)))
+  end
   if c.probe then
     redis.call('HSET', c.health_key, c.probe,
       string.format('%d|probing|%s', now + math.min(lease_ms, PROBE_MS), id))

@@ -32,7 +32,7 @@ local function health_needs_probe(value, now)
   return till ~= -1 and till <= now and (state == 'throttled' or state == 'probing')
 end
 
--- The share of its limits that may be used.
+-- The share of its limits that may be used; below 1 also since when and until when (ms).
 local function health_share(value, now)
   if not value then
     return 1
@@ -41,7 +41,8 @@ local function health_share(value, now)
   if state ~= 'ramping' or till <= now then
     return 1
   end
-  return math.max(0.1, (now - tonumber(since)) / (till - tonumber(since)))
+  since = tonumber(since)
+  return math.max(0.1, (now - since) / (till - since)), since, till
 end
 
 -- The probe has ended: ramp up after a success, else as if it had not been.

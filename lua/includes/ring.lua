@@ -147,7 +147,11 @@ local function ring_write(ring, changes, now)
     fields[#fields + 1] = value
   end
   redis.call('HSET', ring.key, unpack(fields))
-  redis.call('PEXPIRE', ring.key, math.max(2 * ring.geometry.window, ring.day_end - now))
+  local rest = math.max(2 * ring.geometry.window, ring.day_end - now)
+  if ring.held > 0 and not ring.emptied then
+    rest = math.max(rest, redis.call('PTTL', ring.key)) -- what is held outlives the window
+  end
+  redis.call('PEXPIRE', ring.key, rest)
 end
 
 -- Begin a new day where the old one has ended. `day_end` is the provider's next reset, as the

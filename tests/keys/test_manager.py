@@ -325,7 +325,7 @@ def test_a_key_that_is_removed_serves_no_more(make: Make) -> None:
     assert key_of(reserve(manager)) == "a"
     manager.remove_key("a")
     assert key_of(reserve(manager)) == "b"
-    with pytest.raises(ConfigurationError, match="no key 'a'"):
+    with pytest.raises(ConfigurationError, match='no key "a"'):
         manager.get_key_status("a")
 
 
@@ -354,7 +354,7 @@ def test_a_wrong_entry_is_refused(make: Make, wrong: Any) -> None:
 @pytest.mark.parametrize("method", ["get_key_status", "mark_key_healthy", "remove_key"])
 def test_an_unknown_key_is_refused_with_the_known_ones(make: Make, method: str) -> None:
     manager = make(entry("a"), entry("b"))
-    with pytest.raises(ConfigurationError, match="no key 'nope'; known are: a, b"):
+    with pytest.raises(ConfigurationError, match='no key "nope"; known are: a, b'):
         getattr(manager, method)("nope")
 
 
