@@ -31,7 +31,8 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
 
 A request that was sent later than its slot and the next is moved to the slot in which it was sent,
 for that is when the provider counts it. Less than was reserved is given back to the slot that was
-charged, while that slot counts; more is charged now. Output tokens that were held are let go and what was produced is charged now. What
+charged, while that slot counts; more is charged now. Output tokens that were held are let go and
+what was produced is charged now. What
 becomes free goes to those who wait for it, in their order.
 
 The provider's word wins upwards: use from outside that it tells is charged now. One that was the

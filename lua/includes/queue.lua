@@ -6,7 +6,8 @@
 --              "G#<key>#<slot>#<t>#<i>#<o>#<at ms>"; "#seq" numbers the arrivals
 --   deadlines  sorted set of ids by the ms at which `waiters` can forget them
 -- A request that does not fit holds one group, the one in which it can hope to be served first:
--- nobody who came later takes that group's room. In the queues of the other groups smaller ones may pass it.
+-- nobody who came later takes that group's room. In the queues of the other groups smaller ones may
+-- pass it.
 -- Turns are told on the channel of the process that waits:
 --   "G#<id>#<key>#<at ms>#<now ms>"    its turn: send at that time; it is charged already
 --   "T#<group>#<at ms>#<now ms>"       call wake.lua for this group then

@@ -14,8 +14,9 @@ local function use_tell(answer, ring, leases_key, health_key, subjects, now)
     end
   end
   local today = ring.day_end > now
+  local held = in_flight == 0 and 0 or math.max(0, ring.held - lost)
   for _, value in ipairs({
-    ring.r, ring.t, ring.i, ring.o, in_flight == 0 and 0 or math.max(0, ring.held - lost), in_flight,
+    ring.r, ring.t, ring.i, ring.o, held, in_flight,
     today and ring.day_r or 0, today and ring.day_t or 0, mark,
   }) do
     answer[#answer + 1] = value

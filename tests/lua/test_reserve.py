@@ -193,6 +193,22 @@ def test_a_dead_clients_hold_ends_with_its_lease(bench: Bench) -> None:
     assert bench.use("a")[0].held_output == 500
 
 
+def test_what_is_held_stays_in_redis_as_long_as_its_lease(bench: Bench) -> None:
+    key = bench.candidate("a", otpm=500)
+    bench.reserve(key, output=400, lease_ms=10 * MINUTE)
+    short, _ = bench.reserve(key, output=50, lease_ms=MINUTE)
+    bench.settle(short, "a", output=10)
+    assert bench.calls.call("PTTL", bench.group("a").ring) > 10 * MINUTE
+
+
+def test_held_output_ends_with_the_last_lease_though_its_record_is_gone(bench: Bench) -> None:
+    key = bench.candidate("a", otpm=500)
+    bench.reserve(key, output=400, lease_ms=MINUTE)
+    bench.calls.call("DEL", bench.group("a").leases)
+    assert bench.use("a")[0].held_output == 0
+    assert isinstance(bench.reserve(key, output=500)[1], Reserved)
+
+
 def test_parallel_calls_are_limited_until_they_are_settled(bench: Bench) -> None:
     key = bench.candidate("a", max_parallel=2)
     first, _ = bench.reserve(key)
