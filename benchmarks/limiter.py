@@ -13,10 +13,9 @@ from limits import RateLimitItemPerMinute
 from limits.storage import RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 from rich.console import Console
-from rich.table import Table
 from throttled import RedisStore, Throttled, per_min
 
-from benchmarks.timing import Timing, side_by_side
+from benchmarks.timing import side_by_side, timings_table
 from core.redis_connection import RedisConnection, open_redis
 from core.settings import Settings
 from keys.manager import KeyManager
@@ -45,7 +44,7 @@ def main() -> int:
     cooling = timings["reserve, 1,000 keys, 999 cooling"].median
     theirs = timings[f"limits, one counter of {TOKENS:,}"].median
     console = Console()
-    console.print(_table(timings))
+    console.print(timings_table(timings, ROUNDS))
     promises = [
         ("1,000 keys against 10", pool / ours, 2.0),
         ("1,000 keys, 999 cooling, against 10", cooling / ours, 2.0),
@@ -115,22 +114,6 @@ def _reserver(manager: KeyManager) -> Callable[[], object]:
         return outcome
 
     return reserve
-
-
-def _table(timings: dict[str, Timing]) -> Table:
-    ping = timings["PING"].median
-    table = Table(title=f"{ROUNDS:,} rounds, one of each in turn", title_justify="left")
-    table.add_column("what")
-    for heading in ("median", "90 %", "in PINGs"):
-        table.add_column(heading, justify="right")
-    for name, timing in timings.items():
-        table.add_row(
-            name,
-            f"{timing.median:,.0f} µs",
-            f"{timing.p90:,.0f} µs",
-            f"{timing.median / ping:.2f} x",
-        )
-    return table
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.timing import Timing, side_by_side
+from benchmarks.timing import side_by_side, timings_table
 from core.redis_connection import RedisConnection
 from core.settings import Settings
 from keys.manager import KeyManager
@@ -48,7 +48,7 @@ def main() -> int:
     with _bench(keys=10) as (router, bare, count_round_trips):
         timings = side_by_side(_things(router, bare), rounds=ROUNDS)
         trips = count_round_trips(lambda: router.send_one_shot(PROMPT))
-    console.print(_table(timings))
+    console.print(timings_table(timings, ROUNDS))
     ping = timings["PING"].median
     added = timings["send_one_shot"].median - timings["bare SDK call"].median
     seconds, loaded = _import_time()
@@ -189,22 +189,6 @@ def _import_time() -> tuple[float, int]:
         for _ in range(7)
     ]
     return statistics.median(float(run[0]) for run in runs), int(runs[0][1])
-
-
-def _table(timings: dict[str, Timing]) -> Table:
-    ping = timings["PING"].median
-    table = Table(title=f"{ROUNDS:,} rounds, one of each in turn", title_justify="left")
-    table.add_column("what")
-    for heading in ("median", "90 %", "in PINGs"):
-        table.add_column(heading, justify="right")
-    for name, timing in timings.items():
-        table.add_row(
-            name,
-            f"{timing.median:,.0f} µs",
-            f"{timing.p90:,.0f} µs",
-            f"{timing.median / ping:.2f} x",
-        )
-    return table
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from rich.table import Table
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -39,3 +41,20 @@ def side_by_side(
         name: Timing(statistics.median(times), statistics.quantiles(times, n=10)[-1])
         for name, times in samples.items()
     }
+
+
+def timings_table(timings: Mapping[str, Timing], rounds: int) -> Table:
+    """The medians, and how many PINGs each is; one of the things must be "PING"."""
+    ping = timings["PING"].median
+    table = Table(title=f"{rounds:,} rounds, one of each in turn", title_justify="left")
+    table.add_column("what")
+    for heading in ("median", "90 %", "in PINGs"):
+        table.add_column(heading, justify="right")
+    for name, timing in timings.items():
+        table.add_row(
+            name,
+            f"{timing.median:,.0f} µs",
+            f"{timing.p90:,.0f} µs",
+            f"{timing.median / ping:.2f} x",
+        )
+    return table

@@ -18,7 +18,7 @@ LONGEST = 86_400.0
 WORKLOADS = ("light", "medium", "heavy")
 
 
-def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
+def checked(request: ChatRequest) -> ChatRequest:
     """The request itself, if its arguments are right.
 
     Raises:
@@ -52,8 +52,6 @@ def checked(request: ChatRequest, *, chat: bool = False) -> ChatRequest:
     if request.user_id is not None:
         check_identifier(request.user_id, "user_id")
     encode_metadata(request.metadata)
-    if chat:
-        check_identifier(request.conv_id, "conv_id")
     return request
 
 

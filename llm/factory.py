@@ -46,11 +46,11 @@ def build_router(
     connection = open_redis(settings)
     try:
         keys = build_key_manager(settings, connection)
+        giving_back = (connection.close, keys.close)
+        return _assemble(settings, connection, keys, providers, secret_store, giving_back)
     except BaseException:
         connection.close()
         raise
-    giving_back = (connection.close, keys.close)
-    return _assemble(settings, connection, keys, providers, secret_store, giving_back)
 
 
 def build_process_router() -> RequestRouter:
@@ -70,8 +70,6 @@ def _assemble(
     secret_store: SecretStore | None,
     giving_back: tuple[Callable[[], None], ...],
 ) -> RequestRouter:
-    unfollow_logs = follow_with_logs(settings)
-    unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
     store = secret_store or get_secret_store(settings)
     names = Names(settings.redis_key_prefix)
     driver = Parts(
@@ -87,5 +85,8 @@ def _assemble(
         models_of=keys.models_of,
         ratio_of=keys.ratio_of,
     )
+    # Followed last: whatever is refused above has left nothing behind.
+    unfollow_logs = follow_with_logs(settings)
+    unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
     on_close = (*giving_back, unfollow_metrics, unfollow_logs)
     return RequestRouter(RouterParts(settings, connection, driver, around, on_close))

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypedDict
 from uuid import uuid4
 
+from conversation.identifiers import check_identifier
 from core.events import RequestFinished, emit
 from core.once import once
 from core.types import ChatRequest, Message, Reply
@@ -93,23 +94,20 @@ class RequestRouter:
                 provider, Redis or a secret store does.
         """
         return self._run(
-            checked(
-                ChatRequest(
-                    request_id=uuid4().hex,
-                    messages=(Message("user", prompt),),
-                    system_prompt=system_prompt,
-                    model_preference=model_preference,
-                    fallback_models=texts("fallback_models", fallback_models),
-                    workload=workload,
-                    tags=mapping("tags", tags),
-                    expected_completion_tokens=expected_completion_tokens,
-                    max_output_tokens=max_output_tokens,
-                    temperature=temperature,
-                    timeout=self._timeout(timeout),
-                    max_wait=max_wait,
-                    priority=priority,
-                    user_id=user_id,
-                )
+            self._request(
+                prompt,
+                fallback_models,
+                tags,
+                timeout,
+                system_prompt=system_prompt,
+                model_preference=model_preference,
+                workload=workload,
+                expected_completion_tokens=expected_completion_tokens,
+                max_output_tokens=max_output_tokens,
+                temperature=temperature,
+                max_wait=max_wait,
+                priority=priority,
+                user_id=user_id,
             )
         )
 
@@ -148,29 +146,24 @@ class RequestRouter:
         Returns, raises:
             As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
         """
-        return self._run(
-            checked(
-                ChatRequest(
-                    request_id=uuid4().hex,
-                    messages=(Message("user", prompt),),
-                    system_prompt=system_prompt,
-                    model_preference=model_preference,
-                    fallback_models=texts("fallback_models", fallback_models),
-                    workload=workload,
-                    tags=mapping("tags", tags),
-                    expected_completion_tokens=expected_completion_tokens,
-                    max_output_tokens=max_output_tokens,
-                    temperature=temperature,
-                    timeout=self._timeout(timeout),
-                    max_wait=max_wait,
-                    priority=priority,
-                    conv_id=conv_id,
-                    user_id=user_id,
-                    metadata=mapping("metadata", metadata),
-                ),
-                chat=True,
-            )
+        request = self._request(
+            prompt,
+            fallback_models,
+            tags,
+            timeout,
+            system_prompt=system_prompt,
+            model_preference=model_preference,
+            workload=workload,
+            expected_completion_tokens=expected_completion_tokens,
+            max_output_tokens=max_output_tokens,
+            temperature=temperature,
+            max_wait=max_wait,
+            priority=priority,
+            conv_id=check_identifier(conv_id, "conv_id"),
+            user_id=user_id,
+            metadata=mapping("metadata", metadata),
         )
+        return self._run(request)
 
     def explain(
         self,
@@ -199,18 +192,16 @@ class RequestRouter:
             core.errors.NoKeys: no configured key fits.
             core.errors.StorageError: Redis did not answer.
         """
-        request = checked(
-            ChatRequest(
-                request_id=uuid4().hex,
-                messages=(Message("user", prompt),),
-                system_prompt=system_prompt,
-                model_preference=model_preference,
-                fallback_models=texts("fallback_models", fallback_models),
-                workload=workload,
-                tags=mapping("tags", tags),
-                expected_completion_tokens=expected_completion_tokens,
-                max_output_tokens=max_output_tokens,
-            )
+        request = self._request(
+            prompt,
+            fallback_models,
+            tags,
+            None,
+            system_prompt=system_prompt,
+            model_preference=model_preference,
+            workload=workload,
+            expected_completion_tokens=expected_completion_tokens,
+            max_output_tokens=max_output_tokens,
         )
         around, keys = self._parts.around, self._parts.driver.keys
         built = build_prompt(request, None, model_preference, around.tokens)
@@ -247,8 +238,26 @@ class RequestRouter:
     ) -> None:
         self.close()
 
-    def _timeout(self, timeout: float | None) -> float:
-        return self._parts.settings.llm_request_timeout_seconds if timeout is None else timeout
+    def _request(
+        self,
+        prompt: str,
+        fallback_models: Sequence[str],
+        tags: Mapping[str, str] | None,
+        timeout: float | None,
+        **asked: Any,
+    ) -> ChatRequest:
+        """The request of a caller's arguments, checked."""
+        usual = self._parts.settings.llm_request_timeout_seconds
+        return checked(
+            ChatRequest(
+                request_id=uuid4().hex,
+                messages=(Message("user", prompt),),
+                fallback_models=texts("fallback_models", fallback_models),
+                tags=mapping("tags", tags),
+                timeout=usual if timeout is None else timeout,
+                **asked,
+            )
+        )
 
     def _run(self, request: ChatRequest) -> Reply:
         parts = self._parts

@@ -32,8 +32,7 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
 A request that was sent later than its slot and the next is moved to the slot in which it was sent,
 for that is when the provider counts it. Less than was reserved is given back to the slot that was
 charged, while that slot counts; more is charged now. Output tokens that were held are let go and
-what was produced is charged now. What
-becomes free goes to those who wait for it, in their order.
+what was produced is charged now. What becomes free goes to those who wait for it, in their order.
 
 The provider's word wins upwards: use from outside that it tells is charged now. One that was the
 probe of what comes back from a cooldown ends that, well or badly.
@@ -117,8 +116,10 @@ if out_r + out_t + out_i + out_o > 0 and ring_counts(ring, current) then
 end
 
 if ring.day_end > now then
-  ring.day_r = math.max(0, ring.day_r + back_r + more_r)
-  ring.day_t = math.max(0, ring.day_t + back_t + more_t)
+  -- What was reserved before the day began is not given back to it.
+  local today = ring_slot_start(geometry, slot) >= ring.day_end - 86400000
+  ring.day_r = math.max(0, ring.day_r + (today and back_r or 0) + more_r)
+  ring.day_t = math.max(0, ring.day_t + (today and back_t or 0) + more_t)
 end
 ring_write(ring, changes, now)
 redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:0', 2), 'PX', ARGV[5])

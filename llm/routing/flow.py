@@ -23,6 +23,7 @@ from core.errors import (
     NoCapacity,
     NoKeys,
     ProviderError,
+    ProviderRateLimited,
     RequestTooLarge,
     RouterError,
     StorageError,
@@ -117,6 +118,7 @@ class _Journey:
         self._started = around.clock()
         self._refused: set[str] = set()
         self._flaky: set[str] = set()
+        self._throttled: set[str] = set()
         self._failures_of: dict[str, int] = {}
         self._waited = 0.0
         self._reservations = 0
@@ -202,7 +204,7 @@ class _Journey:
                     selection=selection,
                     reservation_id=f"{request.request_id}.{self._reservations}",
                     lease_seconds=left + LEASE_MARGIN_SECONDS,
-                    avoid=frozenset(self._refused | self._flaky),
+                    avoid=frozenset(self._refused | self._flaky | self._throttled),
                     max_wait=max(0.0, min(request.max_wait - self._waited, left)),
                     priority=request.priority,
                 )
@@ -210,6 +212,10 @@ class _Journey:
                 if self._flaky:
                     # No other key is left: those that failed in passing get another chance.
                     self._flaky.clear()
+                    continue
+                if self._throttled and self._waited < request.max_wait:
+                    # What a provider asked to leave alone for a while can be waited for.
+                    self._throttled.clear()
                     continue
                 if self._last_error is not None:
                     raise self._last_error from None
@@ -275,6 +281,8 @@ class _Journey:
         names = subject_names(key)
         if verdict.subject in names:
             avoided = self._flaky if verdict.transient else self._refused
+            if isinstance(error, ProviderRateLimited):
+                avoided = self._throttled
             avoided.add(names[verdict.subject])
         if verdict.transient:
             self._failures_of[key.provider] = self._failures_of.get(key.provider, 0) + 1

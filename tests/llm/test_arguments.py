@@ -110,4 +110,4 @@ def test_wrong_arguments_are_value_errors_too() -> None:
 def test_a_right_request_is_returned_as_it_is() -> None:
     request = ChatRequest("r", (Message("user", "Hello"),), conv_id="c")
     assert checked(request) is request
-    assert checked(request, chat=True) is request
+    assert checked(request) is request

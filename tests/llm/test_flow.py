@@ -186,6 +186,15 @@ def test_a_rate_limit_cools_the_group_for_as_long_as_the_provider_asks() -> None
     assert (mark.field, mark.state, mark.milliseconds) == ("g:openai/t", "throttled", 12_500)
 
 
+def test_one_who_may_wait_comes_back_to_the_only_key_that_was_throttled() -> None:
+    error = ProviderRateLimited("429", provider="openai", status=429, retry_after=0.3)
+    reply = World(sends=[error, ANSWER], keys=[_key("a")]).run(ask(max_wait=5.0))
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "a"]
+    error = ProviderRateLimited("429", provider="openai", status=429, retry_after=0.3)
+    reply = World(sends=[error, ANSWER], keys=[_key("a")]).run(ask())
+    assert (reply["error_type"], reply["retry_after"]) == ("rate_limited", 0.3)
+
+
 def test_a_spent_quota_marks_the_group_exhausted() -> None:
     world = World(sends=[QuotaExhausted("no credit", provider="openai", status=429), ANSWER])
     world.run(ask())

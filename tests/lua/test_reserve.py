@@ -231,6 +231,17 @@ def test_a_days_requests_end_at_the_providers_reset(bench: Bench) -> None:
     assert bench.use("a")[0].requests_today == 1
 
 
+def test_yesterdays_reservation_gives_nothing_back_to_today(bench: Bench) -> None:
+    key = bench.candidate("a", tpd=1000)
+    bench.now = bench.day_end - 1000
+    yesterdays, _ = bench.reserve(key, tokens=600)
+    bench.now = bench.day_end + 1000
+    bench.day_end += 24 * 3_600_000
+    bench.reserve(key, tokens=700)
+    bench.settle(yesterdays, "a", tokens=100)
+    assert bench.use("a")[0].tokens_today == 700
+
+
 def test_a_client_whose_clock_is_behind_does_not_end_the_day_twice(bench: Bench) -> None:
     key = bench.candidate("a", rpd=1)
     bench.now = bench.day_end + 5
