@@ -96,6 +96,8 @@ def load_settings(env_file: str | Path | None = ENV_FILE) -> Settings:
         return Settings(_env_file=env_file)  # type: ignore[call-arg]
     except ValidationError as error:
         raise ConfigurationError(_explain(error)) from None
+    except UnicodeDecodeError:
+        raise _not_text(env_file) from None
 
 
 @lru_cache(maxsize=1)
@@ -106,9 +108,16 @@ def get_settings() -> Settings:
 
 def environment(env_file: str | Path | None = ENV_FILE) -> dict[str, str]:
     """All variables of `.env` and of the environment, which wins; for the secrets' names."""
-    merged = dict(dotenv_values(env_file)) if env_file is not None else {}
+    try:
+        merged = dict(dotenv_values(env_file)) if env_file is not None else {}
+    except UnicodeDecodeError:
+        raise _not_text(env_file) from None
     merged.update((name, value) for name, value in os.environ.items() if value)
     return {name: value for name, value in merged.items() if value}
+
+
+def _not_text(env_file: str | Path | None) -> ConfigurationError:
+    return ConfigurationError(f"{env_file} is not in UTF-8; save it as UTF-8")
 
 
 def _explain(error: ValidationError) -> str:

@@ -13,6 +13,7 @@ from core.errors import (
     ProviderRateLimited,
     QuotaExhausted,
     RegionUnsupported,
+    RequestRejected,
 )
 from llm.providers.headers import retry_after
 from llm.providers.translate import Answer, Refusal, Rule, codes_in
@@ -37,6 +38,9 @@ RULES = (
     Rule(error=ModelForbidden, code="model_not_found",
          source=_GUIDE + ": 403, and 404 'does not exist or you do not have access to it'"),
     Rule(error=ModelForbidden, code="DeploymentNotFound", source="learn.microsoft.com: Azure 404"),
+    # It can never be admitted, by no key of such a limit: waiting or another key would not help.
+    Rule(error=RequestRejected, status=429, says="request too large",
+         source="community.openai.com: 'Request too large for gpt-4o ... Limit 30000, Requested'"),
     # The same code comes with 503: endpoints are moving from one to the other.
     Rule(error=ProviderRateLimited, code="slow_down", source=_GUIDE),
     Rule(error=ContextTooLong, code="context_length_exceeded", source=_GUIDE),

@@ -89,7 +89,8 @@ _TABLE: tuple[tuple[type[RouterError], Verdict], ...] = (
     (ConnectionFailed, Verdict(Subject.KEY, True, True, Counted.NOTHING)),
     (ProviderUnavailable, Verdict(Subject.KEY, True, True, Counted.UNKNOWN)),
     (RequestRejected, Verdict(Subject.NOBODY, False, False, Counted.REJECTED)),
-    (SecretError, Verdict(Subject.KEY, True, False, Counted.NOTHING, "throttled", 60.0)),
+    # Short: it may be missing in this process alone, and all of them see the mark.
+    (SecretError, Verdict(Subject.KEY, True, False, Counted.NOTHING, "throttled", 5.0)),
     (ConfigurationError, Verdict(Subject.KEY, True, False, Counted.NOTHING)),
     # Cancelled, or an adapter's own fault: whether it arrived is not known.
     (RouterError, Verdict(Subject.NOBODY, False, False, Counted.UNKNOWN)),

@@ -194,3 +194,11 @@ def test_the_settings_of_the_process_are_read_once(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("LLM_MAX_RETRIES", "5")
     assert get_settings() is before
     get_settings.cache_clear()
+
+
+def test_an_env_file_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_bytes(b"\xff\xfeA\x00")
+    for read in (load_settings, environment):
+        with pytest.raises(ConfigurationError, match="not in UTF-8"):
+            read(path)

@@ -262,7 +262,7 @@ def test_a_key_without_a_secret_cools_down_and_is_charged_nothing() -> None:
     assert world.run(ask())["success"]
     settle = world.of(Settle)[0]
     assert settle.end.charge.requests == 0
-    assert settle.end.marks[0].milliseconds == 60_000
+    assert settle.end.marks[0].milliseconds == 5_000
 
 
 def test_what_never_left_is_charged_nothing_and_what_may_have_arrived_is_charged() -> None:

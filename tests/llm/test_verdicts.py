@@ -27,7 +27,7 @@ TABLE: dict[str, tuple[Subject, bool, bool, Counted, str | None, float | None]] 
     "DeadlineExceeded": (NOBODY, False, False, UNKNOWN, None, None),
     "RequestCancelled": (NOBODY, False, False, UNKNOWN, None, None),
     "AdapterFault": (NOBODY, False, False, UNKNOWN, None, None),
-    "SecretError": (KEY, True, False, NOTHING, "throttled", 60.0),
+    "SecretError": (KEY, True, False, NOTHING, "throttled", 5.0),
     "UserRateLimited": (NOBODY, False, False, UNKNOWN, None, None),
     "StorageError": (NOBODY, False, False, UNKNOWN, None, None),
     "ConversationUnavailable": (NOBODY, False, False, UNKNOWN, None, None),

@@ -72,6 +72,11 @@ TABLE: list[tuple[Dialect, Any, type[ProviderError]]] = [
     (OPENAI, openai(429, "billing_not_active"), QuotaExhausted),
     (OPENAI, openai(402, None, "Insufficient Balance"), QuotaExhausted),
     (OPENAI, openai(429, "rate_limit_exceeded", type_="requests"), ProviderRateLimited),
+    (
+        OPENAI,
+        openai(429, "rate_limit_exceeded", message="Request too large for gpt-4o: Limit 30000"),
+        RequestRejected,
+    ),
     (OPENAI, openai(429, "slow_down"), ProviderRateLimited),
     (OPENAI, openai(503, "slow_down"), ProviderRateLimited),
     (OPENAI, openai(403, "model_not_found"), ModelForbidden),

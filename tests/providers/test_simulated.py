@@ -35,12 +35,12 @@ MEANINGS: dict[str, dict[type[ProviderError], str]] = {
         "organization_spend_limit_exceeded project_spend_limit_exceeded "
         "organization_usage_limit_exceeded billing_hard_limit_reached",
         ProviderRateLimited: "rate_limit_exceeded rate_limit_exceeded_tokens slow_down "
-        "slow_down_429 request_exceeds_limit",
+        "slow_down_429",
         ModelForbidden: "model_permission model_not_found",
         RegionUnsupported: "unsupported_region",
         ContextTooLong: "context_length_exceeded",
         ContentBlocked: "content_filter content_filter_finish",
-        RequestRejected: "invalid_request request_too_large unprocessable",
+        RequestRejected: "invalid_request request_too_large unprocessable request_exceeds_limit",
         ProviderUnavailable: "request_timeout conflict server_error bad_gateway "
         "service_unavailable gateway_timeout server_is_overloaded",
     },
