@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import sys
 import time
@@ -87,12 +88,15 @@ def test_on_a_terminal_an_interrupt_leaves_politely(place: Place) -> None:
         command = [sys.executable, "-m", "llm", "chat", "t-1"]
         os.execve(command[0], command, place.process_environment())
 
-    def read_until(text: bytes) -> None:
+    def read_until(text: bytes, *, pressing: bytes = b"") -> None:
         nonlocal screen
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while text not in screen:
             assert time.monotonic() < deadline, screen
-            screen += os.read(terminal, 4096)
+            if select.select([terminal], [], [], 2.0)[0]:
+                screen += os.read(terminal, 4096)
+            elif pressing:
+                os.write(terminal, pressing)  # before the prompt reads, a terminal may drop it
 
     try:
         read_until(b"you> ")
@@ -100,7 +104,7 @@ def test_on_a_terminal_an_interrupt_leaves_politely(place: Place) -> None:
         read_until(b"tokens")
         read_until(b"you> ")
         os.write(terminal, b"\x03")
-        read_until(b"python -m llm chat t-1")
+        read_until(b"python -m llm chat t-1", pressing=b"\x03")
         _, status = os.waitpid(pid, 0)
         pid = 0
     finally:
