@@ -220,10 +220,10 @@ def _id(packed: Packed) -> str:
 def _row(key: KeySpec, policy: int, geometry: Geometry) -> str:
     limits = (key.rpm, key.tpm, key.itpm, key.otpm, key.rpd, key.tpd, key.max_parallel)
     row = (
-        policy + 1,
         *subjects_of(key),
         *(limit or 0 for limit in limits),
         *_burst(key, geometry),
+        policy + 1,
     )
     return "|".join(str(part) for part in row)
 
