@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,6 +15,7 @@ from rich.text import Text
 
 from core.errors import ConfigurationError, SecretError
 from core.settings import environment, get_settings
+from core.whole_files import replace_whole
 from keys.presets import CONSOLES, Preset, Tier, preset_for
 from keys.registry import parse_keys, read_keys_file
 from keys.schema import NO_KEYS, json_schema
@@ -148,17 +146,7 @@ def _write(path: Path, content: dict[str, Any], *, force: bool) -> None:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
             return
-        # Running processes may look at any moment: the file changes as a whole.
-        target = Path(os.path.realpath(path))
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".keys-", suffix=".json")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, target)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
+        replace_whole(path, text.encode(), 0o644)  # running processes may look at any moment
     except FileExistsError:
         _fail(f"{path} is already there; edit it, or overwrite it with --force")
     except OSError as error:

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pydantic import SecretStr
+
 from conversation.records import Conversation
 from conversation.store import ConversationStore
-from core.errors import AdapterFault, AuthenticationFailed, RouterError
+from core.errors import AdapterFault, DeadlineExceeded, RouterError
 from core.redis_calls import no_later_than
 from core.types import ProviderReply, Reply, Usage
 from keys.manager import KeyManager
@@ -19,7 +21,7 @@ from keys.secret_store import CachedSecrets
 from llm.providers.base import ProviderCall, take_sent
 from llm.providers.redact import redact
 from llm.providers.registry import ProviderRegistry
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
 
 
@@ -63,6 +65,7 @@ class _Performer:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._sent_at: float | None = None
+        self._secret: SecretStr | None = None
 
     def perform(self, effect: Effect) -> Any:
         match effect:
@@ -80,6 +83,8 @@ class _Performer:
                 )
             case Send():
                 return self._send(effect)
+            case Renew():
+                return self._renew(effect)
             case Settle():
                 return self._settle(effect)
             case Sleep():
@@ -101,24 +106,24 @@ class _Performer:
         call: ProviderCall | None = None
         try:
             adapter = parts.providers.get(key.provider)
+            asked = time.monotonic()
+            self._secret = parts.secrets.get(key, effect.timeout)
             call = ProviderCall(
                 provider=key.provider,
                 key_id=key.key_id,
-                secret=parts.secrets.get(key),
+                secret=self._secret,
                 model=key.model_name,
                 messages=effect.messages,
                 system_prompt=effect.system_prompt,
                 max_output_tokens=effect.max_output_tokens,
                 temperature=effect.temperature,
-                timeout=effect.timeout,
+                timeout=_left(effect, asked),
                 base_url=key.base_url,
             )
             take_sent()
             self._sent_at = time.monotonic()
             return _checked(key.provider, adapter.send(call))
         except RouterError as error:
-            if isinstance(error, AuthenticationFailed):
-                parts.secrets.forget(key.key_id)  # the store may hold a newer one
             if call is not None:
                 error.args = (redact(str(error), call.secret),)
             raise
@@ -127,6 +132,11 @@ class _Performer:
             raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
         finally:
             self._sent_at = take_sent() or self._sent_at
+
+    def _renew(self, effect: Renew) -> bool:
+        if self._secret is None:
+            return False
+        return self._parts.secrets.renew(effect.key, self._secret, effect.timeout)
 
     def _settle(self, effect: Settle) -> RouterError | None:
         late = 0.0
@@ -144,6 +154,16 @@ class _Performer:
         except RouterError as error:
             return error
         return None
+
+
+def _left(effect: Send, asked: float) -> float:
+    """What the secret has left of an attempt's time."""
+    left = effect.timeout - (time.monotonic() - asked)
+    if left <= 0:
+        raise DeadlineExceeded(
+            f"the request's time was over when the secret of key {effect.key.key_id!r} came"
+        )
+    return left
 
 
 def _checked(provider: str, reply: Any) -> ProviderReply:

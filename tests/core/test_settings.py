@@ -27,7 +27,7 @@ WRONG = {
     "REDIS_URL": ["localhost:6379", "http://localhost", "redis://", 'redis:/host"'],
     "REDIS_KEY_PREFIX": ["a b", "a{b}", "x" * 41, "ä"],
     "REDIS_TIMEOUT_SECONDS": ["0", "-1", "61", "soon", "nan", "inf"],
-    "SECRET_STORE_TYPE": ["file", "ENV "],
+    "SECRET_STORE_TYPE": ["gcp", "ENV "],
     "SECRET_CACHE_TTL_SECONDS": ["-1", "long", "nan"],
     "RATE_WINDOW_SECONDS": ["0", "0.4", "3601", "minute", "nan"],
     "CONVERSATION_TTL_SECONDS": ["0", "-5", "1.5", "day", str(10**30)],
