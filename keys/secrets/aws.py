@@ -94,6 +94,8 @@ class AwsSecretStore:
             text = answer.get("SecretString")
             if isinstance(text, str):
                 return SecretStr(text)
+            if "SecretBinary" not in answer:
+                return SecretStoreDown(f"what answered is not {self.name}; check the address")
             return SecretMalformed(
                 f"the secret of key {key.key_id!r} is not usable: {place} holds bytes; store a text"
             )
