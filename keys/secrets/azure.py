@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import SecretStr
@@ -31,7 +32,8 @@ class AzureSecretStore:
 
     Args:
         settings: those that begin with `azure_`, and `secret_store_timeout_seconds`.
-        transport: an azure-core transport in the place of its own, for instance through a proxy.
+        transport: a class or function that makes azure-core transports in the place of its own,
+            from `connection_timeout` and `read_timeout` in seconds.
 
     Raises:
         ConfigurationError: `AZURE_VAULT_URL` is missing, or an application is half named.
@@ -39,7 +41,7 @@ class AzureSecretStore:
 
     name = "Azure Key Vault"
 
-    def __init__(self, settings: Settings, transport: Any = None) -> None:
+    def __init__(self, settings: Settings, transport: Callable[..., Any] | None = None) -> None:
         if settings.azure_vault_url is None:
             raise ConfigurationError(
                 "AZURE_VAULT_URL is not set; write https://<name>.vault.azure.net"
@@ -122,19 +124,18 @@ class AzureSecretStore:
         return SecretStoreDown(f"{self.name} does not answer: {code}, status {status}")
 
     def _connect(self) -> Any:
+        from azure.core.pipeline.transport import RequestsTransport
         from azure.identity import ClientSecretCredential, DefaultAzureCredential
         from azure.keyvault.secrets import SecretClient
 
         settings = self._settings
         seconds = settings.secret_store_timeout_seconds
+        make = self._transport or RequestsTransport
         # No retry of theirs: the cache asks again, and nobody waits longer than a request has.
         options: dict[str, Any] = {
             "retry_total": 0,
-            "connection_timeout": seconds,
-            "read_timeout": seconds,
+            "transport": make(connection_timeout=seconds, read_timeout=seconds),
         }
-        if self._transport is not None:
-            options["transport"] = self._transport
         credential: Any
         if settings.azure_client_secret is not None:
             credential = ClientSecretCredential(
@@ -147,5 +148,7 @@ class AzureSecretStore:
             if settings.azure_client_id is not None:
                 options["managed_identity_client_id"] = settings.azure_client_id
             credential = DefaultAzureCredential(process_timeout=max(1, int(seconds)), **options)
-            options.pop("managed_identity_client_id", None)
-        return SecretClient(settings.azure_vault_url or "", credential, **options)
+        transport = make(connection_timeout=seconds, read_timeout=seconds)
+        return SecretClient(
+            settings.azure_vault_url or "", credential, retry_total=0, transport=transport
+        )
