@@ -104,10 +104,10 @@ class _Performer:
     def _send(self, effect: Send) -> ProviderReply:
         parts, key = self._parts, effect.key
         call: ProviderCall | None = None
+        end = time.monotonic() + effect.timeout
         try:
             adapter = parts.providers.get(key.provider)
-            asked = time.monotonic()
-            self._secret = parts.secrets.get(key, effect.timeout)
+            self._secret = parts.secrets.get(key, max(0.0, end - time.monotonic()))
             call = ProviderCall(
                 provider=key.provider,
                 key_id=key.key_id,
@@ -117,7 +117,7 @@ class _Performer:
                 system_prompt=effect.system_prompt,
                 max_output_tokens=effect.max_output_tokens,
                 temperature=effect.temperature,
-                timeout=_left(effect, asked),
+                timeout=_left_until(end, key.key_id),
                 base_url=key.base_url,
             )
             take_sent()
@@ -156,13 +156,11 @@ class _Performer:
         return None
 
 
-def _left(effect: Send, asked: float) -> float:
+def _left_until(end: float, key_id: str) -> float:
     """What the secret has left of an attempt's time."""
-    left = effect.timeout - (time.monotonic() - asked)
+    left = end - time.monotonic()
     if left <= 0:
-        raise DeadlineExceeded(
-            f"the request's time was over when the secret of key {effect.key.key_id!r} came"
-        )
+        raise DeadlineExceeded(f"the request's time was over when the secret of {key_id!r} came")
     return left
 
 
