@@ -124,6 +124,7 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors():
         name = str(problem["loc"][0])
         field = Settings.model_fields[name]
-        found = repr(problem["input"]) if field.repr else "not understood"
+        hidden = not field.repr or "@" in str(problem["input"])  # a URL may hold a password
+        found = "not understood" if hidden else repr(problem["input"])
         lines.append(f"{name.upper()} is {found}; allowed: {field.description}")
     return "wrong setting: " + "; ".join(lines)
