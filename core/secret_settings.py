@@ -75,7 +75,7 @@ class SecretSettings(BaseSettings):
     )
 
     aws_region: str | None = Field(
-        None, pattern=r"^[a-z]{2,}(-[a-z]+)+-\d$", description="a region such as eu-central-1"
+        None, pattern=r"^[a-z0-9-]{1,40}$", description="a region such as eu-central-1"
     )
     aws_secret_prefix: str = Field(
         "llm/",

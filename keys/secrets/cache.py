@@ -18,7 +18,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import random
 from typing import TypeVar
 
@@ -33,6 +32,7 @@ from core.errors import (
     SecretStoreDown,
 )
 from core.events import SecretChanged, SecretNotRefreshed, emit
+from keys.secrets.entries import Entry, Kept
 from keys.secrets.outages import Outages
 from keys.secrets.store import SecretStore, name_of, put_secret
 from keys.secrets.workers import Workers
@@ -84,7 +84,7 @@ class CachedSecrets:
         self._chance = chance
         self._closed = False
         self._outages = Outages(name_of(store), self._stale_seconds, FAILURE_SECONDS, clock)
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, Entry] = {}
         self._start()
         # A child of fork has none of its parent's threads: what they were fetching never comes.
         restart = weakref.WeakMethod(self._start)
@@ -191,22 +191,22 @@ class CachedSecrets:
         with self._lock:
             self._entries.clear()
 
-    def _entry(self, key: KeySpec) -> _Entry:
+    def _entry(self, key: KeySpec) -> Entry:
         entry = self._entries.get(key.key_id)
         if entry is not None and entry.fits(key):
             return entry
         with self._lock:
             entry = self._entries.get(key.key_id)
             if entry is None or not entry.fits(key):
-                entry = self._entries[key.key_id] = _Entry(key)
+                entry = self._entries[key.key_id] = Entry(key)
             return entry
 
-    def _refresh_soon(self, entry: _Entry) -> None:
+    def _refresh_soon(self, entry: Entry) -> None:
         with entry.changed:
             if self._clock() >= entry.refresh_at and self._outages.may_fetch():
                 self._launch(entry)
 
-    def _launch(self, entry: _Entry) -> None:
+    def _launch(self, entry: Entry) -> None:
         """Begin a fetch, unless one is under way; the entry's lock is held."""
         if not entry.flying:
             entry.flying = True
@@ -216,7 +216,7 @@ class CachedSecrets:
             except RuntimeError:
                 entry.fail(SecretStoreDown("there is no thread to fetch with"), self._clock() + 1)
 
-    def _fetch(self, entry: _Entry) -> None:
+    def _fetch(self, entry: Entry) -> None:
         secret, problem = self._ask(entry.key)
         now = self._clock()
         if isinstance(problem, SecretStoreDown):
@@ -228,7 +228,7 @@ class CachedSecrets:
             before, known = entry.kept, entry.problem
             if secret is not None:
                 life = self._ttl_seconds * (1 - _JITTER * self._chance())
-                entry.succeed(_Kept(secret, now + life), now + _REFRESH_AT * life)
+                entry.succeed(Kept(secret, now + life), now + _REFRESH_AT * life)
             elif problem is not None:
                 entry.fail(problem, now + min(self._ttl_seconds, FAILURE_SECONDS))
             if entry.again:
@@ -276,60 +276,15 @@ class CachedSecrets:
         self._outages.note_failure(str(problem))
         return problem
 
-    def _servable(self, entry: _Entry) -> bool:
+    def _servable(self, entry: Entry) -> bool:
         kept = entry.kept
         return kept is not None and self._clock() < kept.expires + self._stale_seconds
 
-    def _stale_or_raise(self, entry: _Entry, problem: SecretError | DeadlineExceeded) -> SecretStr:
+    def _stale_or_raise(self, entry: Entry, problem: SecretError | DeadlineExceeded) -> SecretStr:
         down = isinstance(problem, SecretStoreDown | DeadlineExceeded)
         if down and self._servable(entry) and entry.kept is not None:
             return entry.kept.secret
         raise _again(problem)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    secret: SecretStr
-    expires: float
-
-
-class _Entry:
-    """What is known of one key's secret. `changed` guards all but `kept`, which is read freely."""
-
-    __slots__ = (
-        "again", "begun", "changed", "ended", "flying", "kept", "key", "problem", "refresh_at",
-        "retry_at",
-    )  # fmt: skip
-
-    def __init__(self, key: KeySpec) -> None:
-        self.key = key
-        self.kept: _Kept | None = None
-        self.problem: SecretError | None = None
-        self.refresh_at = self.retry_at = -math.inf
-        self.changed = threading.Condition()
-        self.begun = self.ended = 0
-        self.flying = self.again = False
-
-    def fits(self, key: KeySpec) -> bool:
-        return self.key is key or self.key.secret_variables == key.secret_variables
-
-    def succeed(self, kept: _Kept, refresh_at: float) -> None:
-        self.kept, self.problem, self.refresh_at = kept, None, refresh_at
-        self._end()
-
-    def fail(self, problem: SecretError, retry_at: float) -> None:
-        self.problem, self.retry_at, self.refresh_at = problem, retry_at, retry_at
-        self._end()
-
-    def _end(self) -> None:
-        self.flying = False
-        self.ended += 1
-        self.changed.notify_all()
-
-    def copy(self) -> _Entry:
-        entry = _Entry(self.key)
-        entry.kept, entry.refresh_at = self.kept, self.refresh_at
-        return entry
 
 
 def _again(error: RaisedT) -> RaisedT:

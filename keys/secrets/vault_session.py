@@ -43,7 +43,8 @@ class VaultSession:
         )
         self._lock = threading.Lock()
         self._logins = 0
-        self._closed = threading.Event()
+        self._over = threading.Event()  # the newest login, with its renewing
+        self._closed = False
 
     def call(self, ask: Callable[[hvac.Client], T]) -> T:
         """What `ask` gets from a client that is logged in.
@@ -59,15 +60,18 @@ class VaultSession:
         try:
             return ask(self.client)
         except hvac.exceptions.Forbidden:
-            # The token may have been revoked, or have expired while the machine slept.
-            if self._settings.vault_token is not None:
+            # The token may have been revoked, or have expired while the machine slept. Where a
+            # policy forbids it, no login helps, and each would leave a token behind.
+            if self._settings.vault_token is not None or self._is_good():
                 raise
         self._log_in(after=login)
         return ask(self.client)
 
     def close(self) -> None:
         """End the renewing and close the connections. The token is left to expire."""
-        self._closed.set()
+        with self._lock:
+            self._closed = True
+            self._over.set()
         self.client.adapter.close()
 
     def _log_in(self, after: int) -> int:
@@ -76,12 +80,24 @@ class VaultSession:
             if self._logins == after:
                 life, renewable = self._take_token()
                 self._logins += 1
-                if life > 0 and not self._closed.is_set():
-                    stay = (self._logins, life, renewable)
+                self._over.set()
+                self._over = threading.Event()
+                if life > 0 and not self._closed:
+                    stay = (self._logins, self._over, life, renewable)
                     threading.Thread(
                         target=self._stay, args=stay, name="vault-token", daemon=True
                     ).start()
             return self._logins
+
+    def _is_good(self) -> bool:
+        """Whether the Vault still knows the token."""
+        import hvac
+
+        try:
+            self.client.auth.token.lookup_self()
+        except hvac.exceptions.Forbidden:
+            return False
+        return True
 
     def _take_token(self) -> tuple[float, bool]:
         """Get a token, or look at the one that was given: its life in seconds, and can it grow?"""
@@ -109,14 +125,12 @@ class VaultSession:
             )
         return float(answer["auth"]["lease_duration"]), bool(answer["auth"]["renewable"])
 
-    def _stay(self, login: int, life: float, renewable: bool) -> None:
+    def _stay(self, login: int, over: threading.Event, life: float, renewable: bool) -> None:
         """Keep a login alive, and follow it with a new one before it ends."""
         expires = time.monotonic() + life
         share = 2 / 3
         while (left := expires - time.monotonic()) > 0:
-            if self._closed.wait(max(left * share, _LEAST_PAUSE_SECONDS)):
-                return
-            if self._logins != login:
+            if over.wait(max(left * share, _LEAST_PAUSE_SECONDS)):
                 return
             share = 1 / 3  # of what is left, after a failure
             if renewable and (longer := self._renewed()) is not None:

@@ -38,7 +38,7 @@ WRONG = {
     "VAULT_KV_VERSION": ["3", "v2"],
     "VAULT_KUBERNETES_ROLE": ["a b"],
     "VAULT_AUTH_MOUNT": ["a b"],
-    "AWS_REGION": ["Frankfurt", "eu"],
+    "AWS_REGION": ["Frankfurt", "eu central 1"],
     "AWS_SECRET_PREFIX": ["llm:", "a b"],
     "AZURE_VAULT_URL": ["http://v.vault.azure.net", "v.vault.azure.net", "https://v/x"],
     "AZURE_SECRET_PREFIX": ["llm/", "a_b"],

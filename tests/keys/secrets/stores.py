@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -80,3 +81,14 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread, got
+
+
+def local_variables(error: BaseException) -> str:
+    """All that an error tracker could take from the frames of our own code."""
+    frames = [
+        frame.f_locals
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_globals["__name__"].startswith(("keys.", "core."))
+    ]
+    assert frames
+    return repr([frames, error.__context__, error.__cause__])

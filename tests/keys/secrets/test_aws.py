@@ -30,6 +30,7 @@ from keys.secrets.aws import AwsSecretStore
 from keys.secrets.store import put_secret
 from tests.conftest import MakeSettings
 from tests.keys.fakes import fake_secret, spec
+from tests.keys.secrets.stores import local_variables
 from tests.providers.scripted import Reply, ScriptedServer
 
 REGION = "eu-central-1"
@@ -141,6 +142,18 @@ def test_what_can_be_no_secret_is_malformed(
     with pytest.raises(SecretMalformed) as caught:
         store.fetch(spec("a"))
     assert message in str(caught.value)
+
+
+def test_not_even_local_variables_hold_what_was_fetched(
+    store: AwsSecretStore, manager: Any
+) -> None:
+    secret = fake_secret()
+    for text in (f"{secret} {secret}", json.dumps({"key": secret}), f'"{secret}"'):
+        manager.create_secret(Name="llm/a", SecretString=text)
+        with pytest.raises(SecretMalformed) as caught:
+            store.fetch(spec("a"))
+        assert secret not in local_variables(caught.value)
+        manager.delete_secret(SecretId="llm/a", ForceDeleteWithoutRecovery=True)
 
 
 def test_a_refusal_of_the_policy_is_denied(store: AwsSecretStore, moto: str, manager: Any) -> None:

@@ -32,6 +32,7 @@ from keys.secrets.store import put_secret
 from tests.conftest import MakeSettings
 from tests.keys.fakes import fake_secret, spec
 from tests.keys.secrets.azures import DIRECTORY, TENANT, VAULT, Azure, LocalTransport, serve
+from tests.keys.secrets.stores import local_variables
 from tests.providers.scripted import Reply, ScriptedServer
 
 A = spec("team/a:1@x.y")
@@ -277,5 +278,6 @@ def test_nothing_that_is_printed_or_logged_holds_a_secret(
         root.setLevel(level)
         root.removeHandler(handler)
     assert len(written.getvalue()) > 500
+    assert secret not in local_variables(caught.value)
     for hidden in (secret, azure.token, azure.client_secret):
         assert hidden not in written.getvalue()

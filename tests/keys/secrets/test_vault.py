@@ -32,7 +32,7 @@ from tests.conftest import MakeSettings
 from tests.integration.routers import wait_for
 from tests.keys.fakes import fake_secret, spec
 from tests.keys.secrets.certificates import Certificate
-from tests.keys.secrets.stores import in_thread
+from tests.keys.secrets.stores import in_thread, local_variables
 from tests.keys.secrets.vaults import Vault, openbao_or_skip
 from tests.providers.scripted import Asked, Reply, ScriptedServer
 
@@ -195,8 +195,26 @@ class TestAppRole:
         role_id, secret_id = vault.approle(secret_id_num_uses=0)
         store = make_store(vault.url, vault_role_id=role_id, vault_secret_id=secret_id)
         store.fetch(spec("a"))
+        renewing = {thread for thread in threading.enumerate() if thread.name == "vault-token"}
         vault.admin.auth.token.revoke(store._session.get().client.token)
         assert store.fetch(spec("a")).get_secret_value() == "some-secret-1"
+        wait_for(lambda: not all(thread.is_alive() for thread in renewing))
+
+    def test_what_a_policy_forbids_makes_no_further_logins(
+        self, make_store: MakeStore, vault: Vault
+    ) -> None:
+        role_id, secret_id = vault.approle(secret_id_num_uses=0)
+        store = make_store(
+            vault.url,
+            vault_role_id=role_id,
+            vault_secret_id=secret_id,
+            vault_secret_path="secret/other",
+            vault_kv_version="2",
+        )
+        for _ in range(3):
+            with pytest.raises(SecretDenied, match="refuses to give secret/other/a"):
+                store.fetch(spec("a"))
+        assert store._session.get()._logins == 1
 
     def test_a_wrong_secret_id_is_denied(self, make_store: MakeStore, vault: Vault) -> None:
         role_id, _ = vault.approle()
@@ -441,6 +459,7 @@ def test_nothing_that_is_printed_or_logged_holds_a_secret(
         root.setLevel(level)
         root.removeHandler(handler)
     assert "urllib3" in written.getvalue() or "GET /v1/secret" in written.getvalue()
+    assert secret not in local_variables(caught.value)
     assert secret not in written.getvalue()
     assert token not in written.getvalue()
 
