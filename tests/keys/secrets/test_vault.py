@@ -353,14 +353,14 @@ class TestDown:
         assert store.fetch(spec("a")).get_secret_value() == "some-secret-1"
 
     def test_a_vault_that_hangs(self, make_store: MakeStore, vault: Vault) -> None:
-        store = make_store(vault.url, vault_token=vault.token(), secret_store_timeout_seconds=0.4)
+        store = make_store(vault.url, vault_token=vault.token(), secret_store_timeout_seconds=1)
         with pytest.raises(SecretNotFound):
             store.fetch(spec("a"))
         with vault.frozen():
             began = time.monotonic()
             with pytest.raises(SecretStoreDown, match="ReadTimeout"):
                 store.fetch(spec("a"))
-            assert time.monotonic() - began < 0.9
+            assert time.monotonic() - began < 1.9
 
     def test_while_it_is_sealed_the_cache_serves(
         self, store: VaultSecretStore, vault: Vault
