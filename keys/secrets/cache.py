@@ -117,7 +117,7 @@ class CachedSecrets:
             if entry.problem is not None and now < entry.retry_at:
                 return self._stale_or_raise(entry, entry.problem)
             if not self._outages.may_fetch():
-                return self._stale_or_raise(entry, SecretStoreDown(self._outages.reason))
+                return self._stale_or_raise(entry, self._down(key))
             wanted = entry.ended + 1
             self._launch(entry)
             patience = min(timeout, self._timeout_seconds)
@@ -134,7 +134,7 @@ class CachedSecrets:
         """Whether there is another secret than the one that a provider has just refused.
 
         It is read from the store at once, unless the cache has a newer one already. `get` gives
-        what was found.
+        what was found; the refused one is not served again, also where the store cannot tell.
 
         Raises:
             SecretError: the store cannot tell now.
@@ -145,7 +145,8 @@ class CachedSecrets:
             if entry.kept is not None and entry.kept.secret != refused:
                 return True
             if not self._outages.may_fetch():
-                raise SecretStoreDown(self._outages.reason)
+                entry.kept = None
+                raise self._down(key)
             # A fetch under way may have read the old secret just before it was changed.
             wanted = entry.begun + 1
             if entry.flying:
@@ -162,9 +163,9 @@ class CachedSecrets:
                 raise self._too_slow(key, patience, timeout)
             if entry.kept is not None and entry.kept.secret != refused:
                 return True
+            entry.kept = None
             if entry.problem is not None:
                 raise _again(entry.problem)
-            entry.kept = None  # it is of no use to anybody
             return False
 
     def put(self, key: KeySpec, secret: SecretStr) -> None:
@@ -259,6 +260,11 @@ class CachedSecrets:
             name = type(error).__name__
         return None, SecretStoreDown(
             f"the secret of key {key.key_id!r} cannot be had: {name} in the store"
+        )
+
+    def _down(self, key: KeySpec) -> SecretStoreDown:
+        return SecretStoreDown(
+            f"the secret of key {key.key_id!r} cannot be had: {self._outages.reason}"
         )
 
     def _too_slow(

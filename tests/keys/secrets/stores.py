@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -81,6 +83,21 @@ def in_thread(work: Callable[[], object]) -> tuple[threading.Thread, list[object
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread, got
+
+
+@contextmanager
+def everything_logged() -> Iterator[io.StringIO]:
+    """All that any logger says, from DEBUG on; a test may print into it too."""
+    root, written = logging.getLogger(), io.StringIO()
+    handler = logging.StreamHandler(written)
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield written
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
 
 
 def local_variables(error: BaseException) -> str:

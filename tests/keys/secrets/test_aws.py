@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import secrets
 import socket
 import time
@@ -30,7 +28,7 @@ from keys.secrets.aws import AwsSecretStore
 from keys.secrets.store import put_secret
 from tests.conftest import MakeSettings
 from tests.keys.fakes import fake_secret, spec
-from tests.keys.secrets.stores import local_variables
+from tests.keys.secrets.stores import everything_logged, local_variables
 from tests.providers.scripted import Reply, ScriptedServer
 
 REGION = "eu-central-1"
@@ -249,20 +247,12 @@ def test_no_log_holds_what_was_fetched(store: AwsSecretStore, manager: Any) -> N
     secret = fake_secret()
     manager.create_secret(Name="llm/a", SecretString=json.dumps({"api_key": secret}))
     manager.create_secret(Name="llm/b", SecretString=f"{secret} {secret}")
-    root, written = logging.getLogger(), io.StringIO()
-    handler = logging.StreamHandler(written)
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
+    with everything_logged() as written:
         for _ in range(2):
             store.fetch(spec("a"))
             with pytest.raises(SecretMalformed):
                 store.fetch(spec("b"))
         manager.list_secrets()
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
     assert "botocore" in written.getvalue() or "Response body" in written.getvalue()
     for hidden in (secret, os.environ["AWS_SECRET_ACCESS_KEY"]):
         assert hidden not in written.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import secrets
@@ -32,7 +31,7 @@ from keys.secrets.store import put_secret
 from tests.conftest import MakeSettings
 from tests.keys.fakes import fake_secret, spec
 from tests.keys.secrets.azures import DIRECTORY, TENANT, VAULT, Azure, LocalTransport, serve
-from tests.keys.secrets.stores import local_variables
+from tests.keys.secrets.stores import everything_logged, local_variables
 from tests.providers.scripted import Reply, ScriptedServer
 
 A = spec("team/a:1@x.y")
@@ -263,20 +262,12 @@ def test_nothing_that_is_printed_or_logged_holds_a_secret(
     azure.token = secrets.token_hex(20)
     azure.secrets["llm-a"] = {"value": secret}
     azure.secrets["llm-b"] = {"value": f"{secret} {secret}"}
-    root, written = logging.getLogger(), io.StringIO()
-    handler = logging.StreamHandler(written)
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
+    with everything_logged() as written:
         store = make_store()
         print(store.fetch(spec("a")), store, vars(store), file=written)
         with pytest.raises(SecretMalformed) as caught:
             store.fetch(spec("b"))
         logging.getLogger("test").error("no secret", exc_info=caught.value)
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
     assert len(written.getvalue()) > 500
     assert secret not in local_variables(caught.value)
     for hidden in (secret, azure.token, azure.client_secret):

@@ -239,15 +239,21 @@ class TestRenewing:
         assert store.fetches <= 3
 
     def test_a_store_that_is_down_cannot_tell(self) -> None:
-        store = Told()
-        cache = cache_of(store, Clock())
+        clock, store = Clock(), Told()
+        cache = cache_of(store, clock)
         old = cache.get(A)
         store.answer = down()
         for _ in range(2):
             with pytest.raises(SecretStoreDown):
                 cache.renew(A, old)
-        assert store.fetches == 2
-        assert value(cache) == "one", "the cached one is still there"
+        with pytest.raises(SecretStoreDown):
+            value(cache)
+        with pytest.raises(SecretStoreDown, match="secret of key 'b' cannot be had: the store is"):
+            value(cache, spec("b"))
+        assert store.fetches == 2, "what was refused is not served again"
+        store.answer = "two"
+        clock.now += 2
+        assert value(cache) == "two"
 
 
 class Writable(Told):

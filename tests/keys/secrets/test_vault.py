@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import threading
@@ -32,7 +31,7 @@ from tests.conftest import MakeSettings
 from tests.integration.routers import wait_for
 from tests.keys.fakes import fake_secret, spec
 from tests.keys.secrets.certificates import Certificate
-from tests.keys.secrets.stores import in_thread, local_variables
+from tests.keys.secrets.stores import everything_logged, in_thread, local_variables
 from tests.keys.secrets.vaults import Vault, openbao_or_skip
 from tests.providers.scripted import Asked, Reply, ScriptedServer
 
@@ -444,20 +443,12 @@ def test_nothing_that_is_printed_or_logged_holds_a_secret(
     secret, token = fake_secret(), vault.token()
     vault.write("llm/a", api_key=secret)
     vault.write("llm/b", api_key=f"{secret} {secret}")
-    root, written = logging.getLogger(), io.StringIO()
-    handler = logging.StreamHandler(written)
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    try:
+    with everything_logged() as written:
         store = make_store(vault.url, vault_token=token)
         print(store.fetch(spec("a")), store, vars(store), file=written)
         with pytest.raises(SecretError) as caught:
             store.fetch(spec("b"))
         logging.getLogger("test").error("no secret", exc_info=caught.value)
-    finally:
-        root.setLevel(level)
-        root.removeHandler(handler)
     assert "urllib3" in written.getvalue() or "GET /v1/secret" in written.getvalue()
     assert secret not in local_variables(caught.value)
     assert secret not in written.getvalue()
