@@ -208,12 +208,12 @@ def _row(key: KeySpec, policy: int, geometry: Geometry) -> str:
         policy + 1,
         *subjects_of(key),
         *(limit or 0 for limit in limits),
-        *_burst(key, geometry),
+        *burst_of(key, geometry),
     )
     return "|".join(str(part) for part in row)
 
 
-def _burst(key: KeySpec, geometry: Geometry) -> tuple[int, int]:
+def burst_of(key: KeySpec, geometry: Geometry) -> tuple[int, int]:
     """Slots to look back, and the requests they may hold, for the optional sub-minute cap."""
     if key.burst_window_seconds is None or key.rpm is None:
         return 0, 0
