@@ -21,16 +21,16 @@ import socket
 import ssl
 import struct
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import hiredis
 import redis
 from redis.connection import ConnectionPool, DefaultParser
+
+from core.deadlines import end_of_patience
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]
@@ -39,27 +39,6 @@ _INCOMPLETE = object()
 _BUFFER_BYTES = 16_384
 _LEAST_SECONDS = 0.05
 _KERNEL_TIMEOUTS = sys.platform in ("linux", "darwin")
-
-
-class _Patience(threading.local):
-    end: float = math.inf
-
-
-_patience = _Patience()
-
-
-@contextmanager
-def no_later_than(end: float) -> Iterator[None]:
-    """Let no exchange of this thread outlive a time; one that begins later has a twentieth second.
-
-    Args:
-        end: monotonic seconds.
-    """
-    before, _patience.end = _patience.end, end
-    try:
-        yield
-    finally:
-        _patience.end = before
 
 
 class Calls(Protocol):
@@ -208,7 +187,7 @@ class _Link:
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send `packed`, which holds `count` commands, and read as many replies."""
         try:
-            self._allow(_patience.end)
+            self._allow(end_of_patience())
             self._socket.sendall(packed)
             replies: list[Any] = []
             while len(replies) < count:

@@ -167,6 +167,7 @@ class Limiter:
 
     def _reserve(self, attempt: Attempt, patience: Patience) -> Reservation | NoRoom | Waits:
         plan = attempt.plan
+        weights = self.weights(plan, attempt.need)
         before = time.monotonic()
         answer = limiter_calls.reserve(
             self._redis,
@@ -174,8 +175,8 @@ class Limiter:
             plan.shard,
             reservation_key=self._places.reservation(plan.shard, attempt.id),
             reservation_id=attempt.id,
-            groups=plan.groups,
-            weights=self.weights(plan, attempt.need),
+            group_keys=plan.group_keys,
+            weights=weights,
             candidates=plan.rows,
             tiers=plan.tiers,
             lease_ms=round(attempt.lease_seconds * 1000),

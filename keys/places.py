@@ -17,9 +17,17 @@ class Places:
     def __init__(self, names: Names, *, clustered: bool = False) -> None:
         self._names = names
         self._clustered = clustered
+        self._shards: dict[str, Shard] = {}
+        self._groups: dict[tuple[str, str], GroupKeys] = {}
 
     def shard(self, provider: str) -> Shard:
         """What the groups of a provider's shard share."""
+        shard = self._shards.get(provider)
+        if shard is None:
+            shard = self._shards[provider] = self._new_shard(provider)
+        return shard
+
+    def _new_shard(self, provider: str) -> Shard:
         tag = self._names.shard(provider, clustered=self._clustered)
         return Shard(
             tag=tag,
@@ -33,9 +41,13 @@ class Places:
 
     def group(self, key: KeySpec) -> GroupKeys:
         """The keys of a key's quota group."""
-        place = (self.shard(key.provider).tag, key.provider, key.group)
-        names = self._names
-        return GroupKeys(names.group(*place), names.leases(*place), names.queue(*place))
+        found = self._groups.get((key.provider, key.group))
+        if found is None:
+            place = (self.shard(key.provider).tag, key.provider, key.group)
+            names = self._names
+            found = GroupKeys(names.group(*place), names.leases(*place), names.queue(*place))
+            self._groups[key.provider, key.group] = found
+        return found
 
     def reservation(self, shard: Shard, reservation_id: str) -> str:
         """The record of a reservation."""

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from keys.places import Places
 from keys.policies import Policy, policy_of
@@ -46,9 +47,22 @@ class Plan:
     shard: Shard
     packed: tuple[Packed, ...]
     policies: tuple[Policy, ...]
-    groups: tuple[GroupKeys, ...]
-    rows: tuple[str, ...]
     tiers: str
+
+    @cached_property
+    def groups(self) -> tuple[GroupKeys, ...]:
+        """The candidates' groups."""
+        return tuple(p.group for p in self.packed)
+
+    @cached_property
+    def group_keys(self) -> tuple[str, ...]:
+        """The Redis keys of those groups in one run, as reserve.lua takes them."""
+        return tuple(key for group in self.groups for key in group)
+
+    @cached_property
+    def rows(self) -> tuple[str, ...]:
+        """The candidates as reserve.lua takes them."""
+        return tuple(p.row for p in self.packed)
 
     def key(self, index: int) -> KeySpec:
         """The key of a candidate."""
@@ -56,8 +70,11 @@ class Plan:
 
     def index_of(self, key_field: str) -> int:
         """Which candidate has this field, "k:<key id>"."""
-        key_id = key_field.removeprefix("k:")
-        return next(n for n, p in enumerate(self.packed) if p.candidate.key.key_id == key_id)
+        return self._places[key_field]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {subjects_of(p.candidate.key).key: n for n, p in enumerate(self.packed)}
 
 
 class Pool:
@@ -192,8 +209,6 @@ class Pool:
             shard=self._shard,
             packed=packed,
             policies=self._policies,
-            groups=tuple(p.group for p in packed),
-            rows=tuple(p.row for p in packed),
             tiers=",".join(str(sizes[tier]) for tier in sorted(sizes)),
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -18,23 +17,11 @@ from core.once import once
 from core.redis_calls import Calls
 from core.redis_connection import shared_redis
 from core.settings import LARGEST_RATE, Settings, get_settings
+from keys.reservations import Overdrawn
 from lua import user_limit_calls
 from lua.loader import ScriptCall
 from lua.names import Names
 from lua.user_limit_calls import Allowance, Whose
-
-
-@dataclass(frozen=True, slots=True)
-class Overdrawn:
-    """A request that was refused.
-
-    Args:
-        source: whose limit it was: "user" or "all_users".
-        retry_after: seconds until both limits have room for a request again, exactly.
-    """
-
-    source: str
-    retry_after: float
 
 
 class RateLimiter:

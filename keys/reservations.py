@@ -63,6 +63,19 @@ class Refused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Overdrawn:
+    """A request that its user's limit, or that of all users together, refused.
+
+    Args:
+        source: whose limit it was: "user" or "all_users".
+        retry_after: seconds until both limits have room for a request again, exactly.
+    """
+
+    source: str
+    retry_after: float
+
+
 WORDS = {
     Refusal.FULL: "full",
     Refusal.IN_FLIGHT: "busy",

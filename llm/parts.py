@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from core.redis_connection import RedisConnection
-from core.settings import Settings
 from llm.routing.drivers import Parts
 from llm.routing.flow import Surroundings
+
+if TYPE_CHECKING:
+    from core.redis_connection import RedisConnection
+    from core.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
 from core.events import RequestFinished, emit
 from core.once import once
 from core.types import ChatRequest, Message, Reply
-from keys.explain import KeyExplanation
 from llm.arguments import checked, mapping, texts
-from llm.health import health_of
 from llm.parts import RouterParts
 from llm.routing.drivers import run
 from llm.routing.flow import route
 from llm.routing.prompts import build_prompt, need_of, selection_of
+
+if TYPE_CHECKING:
+    from keys.explain import KeyExplanation
 
 
 class Explained(TypedDict):
@@ -221,6 +222,8 @@ class RequestRouter:
             `healthy`, and under `redis`, `keys`, `conversations`, `secrets` each a `healthy` and
             a `reason`.
         """
+        from llm.health import health_of
+
         return health_of(self._parts)
 
     def close(self) -> None:

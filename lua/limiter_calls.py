@@ -35,7 +35,7 @@ def reserve(
     *,
     reservation_key: str,
     reservation_id: str,
-    groups: Sequence[GroupKeys],
+    group_keys: Sequence[str],
     weights: Sequence[Weights],
     candidates: Sequence[str],
     tiers: str,
@@ -48,7 +48,7 @@ def reserve(
     """Choose among candidates and reserve, or join the queue, in one round trip.
 
     Args:
-        groups: each candidate's, in the candidates' order.
+        group_keys: of each candidate's group the three keys, in the candidates' order.
         candidates: "<weights 1..W>|<row>", as candidates.lua describes them, the best tier first.
         tiers: how many candidates each tier has, "3,2".
         lease_ms: how long what does not age is held for a client that died.
@@ -64,7 +64,7 @@ def reserve(
             shard.health,
             shard.waiters,
             shard.deadlines,
-            *(key for g in groups for key in (g.ring, g.leases, g.queue)),
+            *group_keys,
         ],
         [
             "" if now_ms is None else now_ms,
@@ -243,7 +243,7 @@ def explain(
     """
     answer = load("explain").run(
         redis,
-        [shard.health, *(key for g in groups for key in (g.ring, g.leases, g.queue))],
+        [shard.health, *(key for group in groups for key in group)],
         [
             "" if now_ms is None else now_ms,
             *geometry.args,

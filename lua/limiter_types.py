@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 SLOTS = 120
 """Sub-buckets a window. More make the window tighter and a refusal dearer."""
@@ -92,9 +93,8 @@ class Waits:
     looks: tuple[tuple[int, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GroupKeys:
-    """The Redis keys of one quota group."""
+class GroupKeys(NamedTuple):
+    """The Redis keys of one quota group, in the order in which the scripts take them."""
 
     ring: str
     leases: str

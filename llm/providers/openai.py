@@ -60,16 +60,22 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
         return client
 
     def _ask(self, client: openai.OpenAI, call: ProviderCall) -> Answer:
+        import httpx2
         import openai
 
-        messages: Any = _messages(call)
+        body = {"model": call.model, "messages": _messages(call), **_options(call)}
         try:
-            response = client.chat.completions.with_raw_response.create(
-                model=call.model, messages=messages, timeout=call.timeout, **_options(call)
+            # The SDK's documented way for requests of one's own. `chat.completions.create` walks
+            # its forty parameters' types to rename what needs no renaming: half a millisecond.
+            response = client.post(
+                "/chat/completions",
+                body=body,
+                options={"timeout": call.timeout, "security": {"bearer_auth": True}},
+                cast_to=httpx2.Response,
             )
         except openai.APIStatusError as error:
             return Answer.of(error.response)
-        return Answer.of(response.http_response)
+        return Answer.of(response)
 
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)

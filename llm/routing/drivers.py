@@ -6,21 +6,24 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conversation.records import Conversation
-from conversation.store import ConversationStore
+from core.deadlines import no_later_than
 from core.errors import AdapterFault, AuthenticationFailed, RouterError
-from core.redis_calls import no_later_than
 from core.types import ProviderReply, Reply, Usage
-from keys.manager import KeyManager
-from keys.rate_limiter import Overdrawn, RateLimiter
-from keys.secret_store import CachedSecrets
+from keys.reservations import Overdrawn
 from llm.providers.base import ProviderCall, take_sent
 from llm.providers.redact import redact
-from llm.providers.registry import ProviderRegistry
 from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
+
+if TYPE_CHECKING:
+    from conversation.store import ConversationStore
+    from keys.manager import KeyManager
+    from keys.rate_limiter import RateLimiter
+    from keys.secret_store import CachedSecrets
+    from llm.providers.registry import ProviderRegistry
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,7 @@ from core.events import (
     emit,
 )
 from core.types import Attempt, ChatRequest, ProviderReply, Reply
-from keys.rate_limiter import Overdrawn
-from keys.reservations import End, Refused, Reservation
+from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from llm.routing.backoff import pause
 from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep

@@ -33,8 +33,7 @@ from core.events import (
 )
 from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
 from keys.policies import Need, policy_of, weigh
-from keys.rate_limiter import Overdrawn
-from keys.reservations import Refused, Reservation
+from keys.reservations import Overdrawn, Refused, Reservation
 from keys.spec import KeySpec
 from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.flow import RetryRules, Surroundings, route

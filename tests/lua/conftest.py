@@ -82,7 +82,7 @@ class Bench:
             self.shard,
             reservation_key=self.places.reservation(self.shard, reservation),
             reservation_id=reservation,
-            groups=[self.group(group) for _, group, _ in candidates],
+            group_keys=[key for _, group, _ in candidates for key in self.group(group)],
             weights=[Weights(tokens, given, output, self.day_end)],
             candidates=[row for _, _, row in candidates],
             tiers=",".join(str(n) for _, n in sorted(Counter(t for t, _, _ in candidates).items())),
