@@ -117,6 +117,7 @@ class LocalLimiter:
         self._groups: dict[str, _Group] = {}
         self._entries: dict[str, _Entry] = {}
         self._marks: dict[str, int] = {}
+        self._counted: set[str] = set()
 
     def early(self, now_ms: int) -> bool:
         """Whether what Redis admitted may still count in a window."""
@@ -125,26 +126,39 @@ class LocalLimiter:
     # -- what was before -----------------------------------------------------------------------
 
     def count_before(
-        self, ring: str, key: KeySpec, at_ms: int, amounts: Amounts, *, open_as: str | None = None,
-        held: int = 0, till_ms: int = 0,
-    ) -> None:  # fmt: skip
-        """Count what this process had used before Redis was lost.
+        self,
+        reservation_id: str,
+        ring: str,
+        key: KeySpec,
+        at_ms: int,
+        amounts: Amounts,
+        *,
+        held: int = 0,
+        till_ms: int = 0,
+    ) -> None:
+        """Count what this process had used before Redis was lost; a second time does nothing.
 
         Args:
-            open_as: the id of a request that is not settled yet; it holds `held` output tokens.
+            amounts: what it is charged.
+            held: the output tokens that it holds.
+            till_ms: until when it holds what does not age; 0 for one that is settled.
         """
+        if reservation_id in self._counted:
+            return
+        self._counted.add(reservation_id)
         group = self._group(ring, self.began_ms)
         slot = group.ring.add(at_ms, amounts)
-        group.before = group.ring.advance(self.began_ms)
+        group.before = group.before.plus(amounts)
         if group.seen is not None and at_ms >= group.seen.at_ms:
             group.since_seen = group.since_seen.plus(amounts)
-        if open_as is not None:
-            entry = _Entry(group, slot, amounts, held, till_ms, 0)
-            self._entries[open_as] = entry
-            if _holds(key):
-                group.open[open_as] = entry
-                group.in_flight_before += 1
-                group.held_before += held
+        if till_ms == 0:
+            return
+        entry = _Entry(group, slot, amounts, held, till_ms, 0)
+        self._entries[reservation_id] = entry
+        if _holds(key):
+            group.open[reservation_id] = entry
+            group.in_flight_before += 1
+            group.held_before += held
 
     def mark(self, subject: str, until_ms: int) -> None:
         """Pass a key, group or provider over; -1 until Redis is back. The later end wins."""

@@ -23,20 +23,20 @@ class Waiter:
 
     Args:
         order: (-priority, when it arrived, a number that makes it unique).
-        until_ms: how long it waits.
         tell: called when it was served, or is the one to look again.
 
     Attributes:
         served: the index of the key that was reserved for it.
         answer: why there is no room, as it was found last.
+        place: its place among those who were sent away.
     """
 
     order: tuple[int, float, int]
     wish: Wish = field(compare=False)
-    until_ms: int = field(compare=False)
     tell: Callable[[], None] = field(compare=False)
     served: int | None = field(default=None, compare=False)
     answer: NoRoom | None = field(default=None, compare=False)
+    place: int = field(default=0, compare=False)
 
 
 class LocalQueue:
@@ -104,4 +104,6 @@ class LocalQueue:
     def dismiss(self) -> list[Waiter]:
         """Send all away unserved, in their order."""
         gone, self._waiters, self._held = self._waiters, [], set()
+        for place, waiter in enumerate(gone):
+            waiter.place = place
         return gone

@@ -24,12 +24,12 @@ from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
 from keys.leaks import show
-from keys.limiter import Attempt, Limiter
+from keys.limiter import Limiter
 from keys.places import Places
 from keys.policies import Need
 from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
-from keys.reservations import End, Refused, Reservation, refused
+from keys.reservations import Attempt, End, Refused, Reservation, refused
 from keys.rounds import Rounds, plan_rounds
 from keys.selection import (
     Selection,

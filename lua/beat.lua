@@ -19,6 +19,7 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       7  a name for a new epoch
       8  'here', 'asking' (it is not counted yet) or 'leaving'
       9  since when (ms) the routers that were heard are to be counted
+      10 the epoch in which the router believes to be; 'here' in another one is 'asking'. '' for any
 
 Returns {now, epoch, 1 if it began with nothing, routers, the router's rank from 0,
          routers heard since, number of marks, then for each mark its field and ms (-1: until
@@ -46,7 +47,7 @@ if not epoch or (run ~= '' and stored[2] ~= run) then
   redis.call('HSET', KEYS[2], '#epoch', epoch, '#run', run, '#empty', empty)
 end
 
-if ARGV[8] == 'here' then
+if ARGV[8] == 'here' and (ARGV[10] == '' or ARGV[10] == epoch) then
   redis.call('ZADD', KEYS[1], now, id)
 elseif ARGV[8] == 'leaving' then
   redis.call('ZREM', KEYS[1], id)

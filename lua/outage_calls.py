@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.redis_calls import Calls
@@ -92,6 +92,10 @@ class Entry:
     more_input: int = 0
     output: int = 0
 
+    def of_group(self, index: int) -> Entry:
+        """The same, of a group by its index."""
+        return replace(self, group=index)
+
     @property
     def packed(self) -> str:
         numbers = (
@@ -112,10 +116,17 @@ def beat(
     new_epoch: str,
     presence: Presence,
     since_ms: int = 0,
+    epoch: str = "",
     groups: Sequence[GroupKeys] = (),
     now_ms: int | None = None,
 ) -> Pulse:
-    """Tell that a router is there, and learn how many there are and what is used."""
+    """Tell that a router is there, and learn how many there are and what is used.
+
+    Args:
+        silence_ms: after so long without a beat a router counts no more.
+        presence: "here" counts this one, unless the server is in another `epoch`.
+        since_ms: since when (Redis ms) the routers that were `heard` are counted.
+    """
     answer = load("beat").run(
         redis,
         [
@@ -133,6 +144,7 @@ def beat(
             new_epoch,
             presence,
             since_ms,
+            epoch,
         ],
     )
     now, epoch, empty, routers, rank, heard, count, *rest = answer
@@ -159,14 +171,12 @@ def restore(
     groups: Sequence[GroupKeys],
     days: Sequence[DayUse],
     entries: Sequence[Entry],
-    count_days: bool,
     now_ms: int | None = None,
 ) -> int:
     """Charge the entries of which the server has no record, and return how many they were.
 
     Args:
-        days: for each group what is added to its day.
-        count_days: whether the entries are to be added there too.
+        days: for each group what is added to its day, beside the entries.
 
     Raises:
         StateLost: the server is in another epoch; nothing was charged.
@@ -182,7 +192,6 @@ def restore(
             "" if now_ms is None else now_ms,
             *geometry.args,
             epoch,
-            int(count_days),
             len(groups),
             *(f"{day.day_end_ms}|{day.requests}|{day.tokens}" for day in days),
             *(entry.packed for entry in entries),

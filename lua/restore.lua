@@ -10,9 +10,9 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       3  slots a window
       4  slots counted
       5  the epoch in which the router believes to be
-      6  1 if the entries count against their group's day as well
-      7  the number of groups
-      then for each group "end of day in ms|requests|tokens": what is added to its day; 0 without one
+      6  the number of groups
+      then for each group "end of day in ms|requests|tokens": what is added to its day beside the
+         entries; 0 for a group whose days are not counted
       then for each entry "group|age|t|i|more age|more r|more t|more i|more o|held|lease|life|id":
          `age` ms ago a request was reserved with t and i tokens; `more age` ms ago what it used
          beyond (or, negative, gave back) was known; it holds output tokens for `lease` ms if that
@@ -30,12 +30,12 @@ if redis.call('HGET', KEYS[1], '#epoch') ~= ARGV[5] then
   return {3, now}
 end
 local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
-local in_day, count = ARGV[6] == '1', tonumber(ARGV[7])
+local count = tonumber(ARGV[6])
 
 local groups = {}
 for n = 1, count do
   local ring = ring_read(KEYS[2 * n], geometry, now)
-  local day_end, r, t = string.match(ARGV[7 + n], '^(%d+)|(%d+)|(%d+)$')
+  local day_end, r, t = string.match(ARGV[6 + n], '^(%d+)|(%d+)|(%d+)$')
   groups[n] = {ring = ring, changes = {}, leases = KEYS[2 * n + 1], days = tonumber(day_end) > 0}
   if groups[n].days then
     ring_roll_day(ring, tonumber(day_end), now)
@@ -54,14 +54,15 @@ local function add(group, age, r, t, i, o)
   return slot
 end
 
-local ENTRY = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)|(%d+)|(%d+)|(%-?%d+)|(%d+)|(.+)$'
+local ENTRY = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)|(%d+)|(%d+)|(%-?%d+)|'
+  .. '(%d+)|(.+)$'
 local charged = 0
 for n = 1, #KEYS - 1 - 2 * count do
   local key = KEYS[1 + 2 * count + n]
   if redis.call('EXISTS', key) == 0 then
     charged = charged + 1
     local number, age, t, i, more_age, more_r, more_t, more_i, more_o, held, lease, life, id =
-      string.match(ARGV[7 + count + n], ENTRY)
+      string.match(ARGV[6 + count + n], ENTRY)
     local group = groups[tonumber(number)]
     age, t, i, lease, held = tonumber(age), tonumber(t), tonumber(i), tonumber(lease), tonumber(held)
     more_r, more_t, more_i = tonumber(more_r), tonumber(more_t), tonumber(more_i)
@@ -69,7 +70,7 @@ for n = 1, #KEYS - 1 - 2 * count do
     -- Less is given back where it was charged; more was charged when it was known.
     add(group, age, math.min(0, more_r), math.min(0, more_t), math.min(0, more_i), 0)
     add(group, tonumber(more_age), 0, math.max(0, more_t), math.max(0, more_i), tonumber(more_o))
-    if in_day and group.days then
+    if group.days then
       group.ring.day_r = group.ring.day_r + 1 + more_r
       group.ring.day_t = math.max(0, group.ring.day_t + t + more_t)
     end
