@@ -140,9 +140,13 @@ class Limiter:
             self._ratios[reservation.key.model_name] = ratio
         return others
 
-    def ratio_of(self, model: str | None) -> float:
+    def ratio_of(self, model: str) -> float:
         """A model's real input tokens for each estimated one, as this process saw it last."""
-        return self._ratios.get(model, 1.0) if model is not None else 1.0
+        return self._ratios.get(model, 1.0)
+
+    def refresh_ratios(self, shard: Shard) -> None:
+        """See every model's ratio as Redis has it now."""
+        self._ratios.update(limiter_calls.ratios(self._redis, shard))
 
     def explain(self, plan: Plan, need: Need) -> tuple[int, list[Explanation]]:
         """Why each of the plan's keys would be chosen or passed over; changes nothing."""

@@ -96,13 +96,30 @@ class KeyManager:
 
     def models_of(self, selection: Selection) -> tuple[str, ...]:
         """The models of the keys that a selection allows, in the order in which they are tried."""
-        allowed = candidates_for(self._registry.keys(), selection)
-        return tuple(dict.fromkeys(candidate.key.model_name for candidate in allowed))
+        try:
+            return self._rounds_for(selection, ()).models
+        except NoKeys:
+            return ()
 
-    def ratio_of(self, model: str | None) -> float:
-        """Real input tokens for each estimated one of a model, as learned by all processes; from
-        0.5 to 3, and 1 for a model that nothing is known of."""
-        return self._limiter.ratio_of(model)
+    def ratio_of(self, selection: Selection) -> float:
+        """Real input tokens for each estimated one, as learned by all processes: of the model that
+        a selection prefers, else the largest of those that may serve. It is from 0.5 to 3, and 1
+        for a model that nothing is known of."""
+        models = selection.models[:1] or self.models_of(selection)
+        return max((self._limiter.ratio_of(model) for model in models), default=1.0)
+
+    def refresh_ratios(self, selection: Selection) -> None:
+        """Read what all processes have learned of the estimates, as far as this one has sent
+        nothing yet that told it.
+
+        Raises:
+            NoKeys: nothing that is configured fits the selection.
+            StorageError: Redis did not answer.
+        """
+        shards = {pool.shard for pool in self._rounds_for(selection, ()).in_order(0)}
+        with _storage("read what was learned of estimates"):
+            for shard in shards:
+                self._limiter.refresh_ratios(shard)
 
     # -- one request ---------------------------------------------------------------------------
 

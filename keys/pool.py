@@ -68,6 +68,10 @@ class Plan:
         """The key of a candidate."""
         return self.packed[index].candidate.key
 
+    def only(self, index: int) -> Plan:
+        """The same with one candidate alone."""
+        return Plan(self.shard, (self.packed[index],), self.policies, "1")
+
     def index_of(self, key_field: str) -> int:
         """Which candidate has this field, "k:<key id>"."""
         return self._places[key_field]
@@ -220,10 +224,10 @@ def _id(packed: Packed) -> str:
 def _row(key: KeySpec, policy: int, geometry: Geometry) -> str:
     limits = (key.rpm, key.tpm, key.itpm, key.otpm, key.rpd, key.tpd, key.max_parallel)
     row = (
-        policy + 1,
         *subjects_of(key),
         *(limit or 0 for limit in limits),
         *burst_of(key, geometry),
+        policy + 1,
     )
     return "|".join(str(part) for part in row)
 

@@ -21,9 +21,13 @@ class Rounds:
     Example:
         With `openai` and `gemini` in the first tier of a cluster, and `gemini` alone in the second,
         a request asks openai, gemini, gemini; the next one gemini, openai, gemini.
+
+    Args:
+        models: of all its keys, in the order in which they are tried.
     """
 
     rounds: tuple[tuple[Pool, ...], ...]
+    models: tuple[str, ...]
 
     def in_order(self, turn: int) -> tuple[Pool, ...]:
         """The pools in the order in which a request asks them.
@@ -52,7 +56,8 @@ def plan_rounds(candidates: Sequence[Candidate], places: Places, geometry: Geome
         else:
             rounds.append(shards)
     return Rounds(
-        tuple(tuple(Pool(run, places, geometry) for run in shards.values()) for shards in rounds)
+        tuple(tuple(Pool(run, places, geometry) for run in shards.values()) for shards in rounds),
+        tuple(dict.fromkeys(candidate.key.model_name for candidate in candidates)),
     )
 
 

@@ -205,14 +205,16 @@ class RequestRouter:
             max_output_tokens=max_output_tokens,
         )
         around, keys = self._parts.around, self._parts.driver.keys
+        selection = selection_of(request)
         built = build_prompt(request, None, model_preference, around.tokens)
-        ratio = around.ratio_of(model_preference)
+        keys.refresh_ratios(selection)
+        ratio = around.ratio_of(selection)
         need = need_of(request, built, ratio)
         return Explained(
             estimated_tokens=built.tokens,
             ratio=ratio,
             input_tokens=need.input,
-            keys=keys.explain(need, selection_of(request)),
+            keys=keys.explain(need, selection),
         )
 
     def health_check(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       3  slots a window
       4  slots counted
       5  W, the number of weights
-      then W weights, and the candidates as "<weights 1..W>|<row>" (see includes/candidates.lua)
+      then W weights, and the candidates' rows (see includes/candidates.lua)
 
 Returns {now, then for each candidate: why (0 it has room, else see WHY in candidates.lua), until when
          in ms, thousandths of its scarcest limit that would be left, thousandths of its limits that
@@ -49,10 +49,9 @@ end
 
 local answer = {now}
 for n = first, #ARGV do
-  local weights, row = string.match(ARGV[n], '^(%d+)|(.*)$')
   local base = 2 + 3 * (n - first)
-  local c = candidate_read(row, weights_read(ARGV[5 + tonumber(weights)]), KEYS[base],
-    KEYS[base + 1], KEYS[1])
+  local c = candidate_read(ARGV[n], KEYS[base], KEYS[base + 1], KEYS[1])
+  c.w = weights_read(ARGV[5 + c.weights])
   local blocked = candidate_blocked(c, now)
   local ring = candidate_ring(c, geometry, now)
   local why, till, room = judge(c, ring, blocked)

@@ -49,7 +49,7 @@ def reserve(
 
     Args:
         group_keys: of each candidate's group the three keys, in the candidates' order.
-        candidates: "<weights 1..W>|<row>", as candidates.lua describes them, the best tier first.
+        candidates: their rows, as candidates.lua describes them, the best tier first.
         tiers: how many candidates each tier has, "3,2".
         lease_ms: how long what does not age is held for a client that died.
         epoch: the one in which the server is believed to be; "" for any.
@@ -142,8 +142,16 @@ def settle_call(
 
 def settled_ratio(answer: Sequence[int]) -> float | None:
     """The model's ratio of real to estimated input tokens that a settlement returned, or None if
-    it had been settled before."""
-    return answer[2] / 1000 if answer[0] == 1 else None
+    it taught nothing or had been settled before."""
+    return answer[2] / 1000 if answer[0] == 1 and answer[2] else None
+
+
+def ratios(redis: Calls, shard: Shard) -> dict[str, float]:
+    """Each model's ratio of real to estimated input tokens, by its name."""
+    flat = redis.call("HGETALL", shard.ratios)
+    if isinstance(flat, dict):  # fakeredis answers with redis-py's own parsing
+        return {model: int(ratio) / 1000 for model, ratio in flat.items()}
+    return {flat[at]: int(flat[at + 1]) / 1000 for at in range(0, len(flat), 2)}
 
 
 def wake(

@@ -21,7 +21,7 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       13 W, the number of weights
       14 sizes of the tiers, "3,2": the first three candidates are tried before the other two
       15 the epoch in which the router believes to be (see beat.lua), '' where it knows none
-      then W weights, and the candidates as "<weights 1..W>|<row>" (see includes/candidates.lua)
+      then W weights, and the candidates' rows (see includes/candidates.lua)
 
 Within a tier the candidate with the largest share of room left wins; one that has at least half
 of it left is taken at once, so that the cost does not grow with the pool while there is room.
@@ -64,15 +64,22 @@ local first_weights, first_candidate = 16, 16 + tonumber(ARGV[13])
 
 local weights = {}
 local function candidate_at(index)
-  local row_weights, row = string.match(ARGV[first_candidate + index - 1], '^(%d+)|(.*)$')
-  local text = ARGV[first_weights + tonumber(row_weights) - 1]
-  if not weights[text] then
-    weights[text] = weights_read(text)
-  end
   local base = 2 + 3 * index
-  local c = candidate_read(row, weights[text], KEYS[base], KEYS[base + 1], KEYS[2])
-  c.queue_key, c.member = KEYS[base + 2], id .. '#' .. lease_ms .. '#' .. text .. '#' .. row
+  local c = candidate_read(ARGV[first_candidate + index - 1], KEYS[base], KEYS[base + 1], KEYS[2])
+  c.queue_key = KEYS[base + 2]
+  c.w = weights[c.weights]
+  if not c.w then
+    c.w = weights_read(ARGV[first_weights + c.weights - 1])
+    weights[c.weights] = c.w
+  end
   return c
+end
+
+-- How a candidate stands in its queue.
+local function member_at(index, c)
+  return table.concat({
+    id, lease_ms, ARGV[first_weights + c.weights - 1], ARGV[first_candidate + index - 1],
+  }, '#')
 end
 
 -- The ring and its room where the candidate can serve now, else nil, why, and until when.
@@ -131,7 +138,7 @@ local function join_queue(refused)
   for _, r in ipairs(refused) do
     if r[3] > 0 then
       local c = candidate_at(r[1])
-      redis.call('ZADD', c.queue_key, place, c.member)
+      redis.call('ZADD', c.queue_key, place, member_at(r[1], c))
       redis.call('PEXPIRE', c.queue_key, math.max(2 * max_wait, redis.call('PTTL', c.queue_key)))
       local ring = ring_read(c.ring_key, geometry, now)
       local unwatched = r[1] == held and ring.watched <= now
@@ -177,10 +184,9 @@ end
 
 local answer
 if best then
-  local slot = candidate_reserve(best, best_ring, id, lease_ms, now)
-  local w = best.w
+  local slot, held = candidate_reserve(best, best_ring, id, lease_ms, now)
   redis.call('SET', KEYS[1],
-    string.format('R:%d:%d:%d:%d:%d', best_at, slot, w.t, w.i, w.o), 'PX', ARGV[5])
+    string.format('R:%d:%d:%d:%d:%d', best_at, slot, best.w.t, best.w.i, held), 'PX', ARGV[5])
   answer = {1, now, best_at, slot}
 else
   answer = max_wait > 0 and join_queue(refused)

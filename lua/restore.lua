@@ -36,7 +36,7 @@ local groups = {}
 for n = 1, count do
   local ring = ring_read(KEYS[2 * n], geometry, now)
   local day_end, r, t = string.match(ARGV[6 + n], '^(%d+)|(%d+)|(%d+)$')
-  groups[n] = {ring = ring, changes = {}, leases = KEYS[2 * n + 1], days = tonumber(day_end) > 0}
+  groups[n] = {ring = ring, changes = {}, leases = KEYS[2 * n + 1], lease = 0, days = tonumber(day_end) > 0}
   if groups[n].days then
     ring_roll_day(ring, tonumber(day_end), now)
     ring.day_r, ring.day_t = ring.day_r + tonumber(r), ring.day_t + tonumber(t)
@@ -76,13 +76,17 @@ for n = 1, #KEYS - 1 - 2 * count do
     end
     if lease > 0 then
       leases_add(group.leases, id, held, now + lease, now)
-      group.ring.held = group.ring.held + held
+      group.ring.held, group.lease = group.ring.held + held, math.max(group.lease, lease)
     end
     redis.call('SET', key, string.format('%s:0:%d:%d:%d:%d', lease < 0 and 'S' or 'R', slot, t, i,
-      lease > 0 and held or 0), 'PX', life)
+      lease > 0 and held or -1), 'PX', life)
   end
 end
 for _, group in ipairs(groups) do
   ring_write(group.ring, group.changes, now)
+  if group.lease > 0 then
+    local rest = group.lease + 2 * geometry.window
+    redis.call('PEXPIRE', group.ring.key, math.max(rest, redis.call('PTTL', group.ring.key)))
+  end
 end
 return {1, now, charged}

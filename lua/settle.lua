@@ -37,7 +37,8 @@ what was produced is charged now. What becomes free goes to those who wait for i
 The provider's word wins upwards: use from outside that it tells is charged now. One that was the
 probe of what comes back from a cooldown ends that, well or badly.
 
-Returns {1, now, ratio} settled; the model's real input tokens for 1,000 estimated ones
+Returns {1, now, ratio} settled; the model's real input tokens for 1,000 estimated ones, 0 if the
+                        answer taught nothing
         {0, now} it was settled before: nothing was changed
 ]]
 --- @include "clock"
@@ -56,7 +57,7 @@ end
 if not record then
   -- Served while it waited: its turn is its record.
   local turn = redis.call('HGET', KEYS[3], ARGV[6])
-  local slot, t, i, o = string.match(turn or '', '^G#[^#]*#(%d+)#(%d+)#(%d+)#(%d+)#')
+  local slot, t, i, o = string.match(turn or '', '^G#[^#]*#(%d+)#(%d+)#(%d+)#(%-?%d+)#')
   if slot then
     record = string.format('R:0:%d:%d:%d:%d', slot, t, i, o)
     queue_forget({waiters = KEYS[3], deadlines = KEYS[4]}, ARGV[6])
@@ -66,9 +67,9 @@ end
 local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
 local ring, changes = ring_read(KEYS[5], geometry, now), {}
 -- Without its record (Redis lost it) nothing is known to be charged: charge all of the use now.
-local slot, requests, t, i, held = ring.head, 0, 0, 0, 0
+local slot, requests, t, i, held = ring.head, 0, 0, 0, -1
 if record then
-  local s, rt, ri, ro = string.match(record, '^R:%d+:(%d+):(%d+):(%d+):(%d+)$')
+  local s, rt, ri, ro = string.match(record, '^R:%d+:(%d+):(%d+):(%d+):(%-?%d+)$')
   slot, requests, t, i, held = tonumber(s), 1, tonumber(rt), tonumber(ri), tonumber(ro)
 end
 
@@ -98,10 +99,8 @@ if more_r > 0 or more_t > 0 or more_i > 0 or output > 0 then
   end
   ring_add(ring, changes, current, more_r, more_t, more_i, output)
 end
-if held > 0 or redis.call('EXISTS', KEYS[6]) == 1 then
-  if redis.call('ZREM', KEYS[6], ARGV[6] .. ':' .. held) == 1 then
-    ring.held = math.max(0, ring.held - held)
-  end
+if held >= 0 and redis.call('ZREM', KEYS[6], ARGV[6] .. ':' .. held) == 1 then
+  ring.held = math.max(0, ring.held - held)
 end
 -- More than a rounding (Anthropic tells thousands) is use that we did not see.
 local said = {string.match(ARGV[15], '^(%-?%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)$')}
@@ -122,11 +121,10 @@ if ring.day_end > now then
   ring.day_t = math.max(0, ring.day_t + (today and back_t or 0) + more_t)
 end
 ring_write(ring, changes, now)
-redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:0', 2), 'PX', ARGV[5])
+redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:-1', 2), 'PX', ARGV[5])
 
-for subject in string.gmatch(ARGV[14], '[^|]+') do
-  health_probed(KEYS[2], subject, ARGV[6], ARGV[13] == '1', geometry.window / 2, now)
-end
+health_probed(KEYS[2], {string.match(ARGV[14], '^([^|]*)|([^|]*)|([^|]*)$')}, ARGV[6],
+  ARGV[13] == '1', geometry.window / 2, now)
 for n = 19, #ARGV, 4 do
   health_mark(KEYS[2], ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], now)
 end
@@ -140,10 +138,13 @@ end
 
 -- An average that follows slowly and goes neither below a half nor above three times.
 local estimated, real = tonumber(ARGV[17]), tonumber(ARGV[18])
-local ratio = tonumber(redis.call('HGET', KEYS[8], ARGV[16])) or 1000
-if estimated > 0 then
-  local seen = math.min(3000, math.max(500, math.floor(1000 * real / estimated)))
-  ratio = math.floor(ratio + (seen - ratio) / 16 + 0.5)
+if estimated == 0 then
+  return {1, now, 0}
+end
+local seen = math.min(3000, math.max(500, math.floor(1000 * real / estimated)))
+local known = tonumber(redis.call('HGET', KEYS[8], ARGV[16])) or 1000
+local ratio = math.floor(known + (seen - known) / 16 + 0.5)
+if ratio ~= known then
   redis.call('HSET', KEYS[8], ARGV[16], ratio)
 end
 return {1, now, ratio}

@@ -85,7 +85,7 @@ class Surroundings:
 
     Args:
         models_of: the models of the keys that a selection allows, the preferred ones first.
-        ratio_of: a model's real input tokens for each estimated one.
+        ratio_of: real input tokens for each estimated one, of the model that a selection prefers.
         clock: seconds that only go forwards.
         chance: numbers from 0 to 1, for the jitter of pauses.
     """
@@ -93,7 +93,7 @@ class Surroundings:
     rules: RetryRules
     tokens: TokenCounter
     models_of: Callable[[Selection], Sequence[str]]
-    ratio_of: Callable[[str | None], float]
+    ratio_of: Callable[[Selection], float]
     clock: Callable[[], float] = monotonic
     chance: Callable[[], float] = random
 
@@ -136,7 +136,7 @@ class _Journey:
             fitted_for = widest(around.models_of(selection), request)
         prompt = build_prompt(request, conversation, fitted_for, around.tokens)
         while True:
-            reservation = yield from self._reserve(selection, prompt, fitted_for)
+            reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
             began = around.clock()
             try:
@@ -189,9 +189,7 @@ class _Journey:
             retry_after=seconds,
         )
 
-    def _reserve(
-        self, selection: Selection, prompt: Prompt, model: str | None
-    ) -> Generator[Effect, Any, Reservation]:
+    def _reserve(self, selection: Selection, prompt: Prompt) -> Generator[Effect, Any, Reservation]:
         """A reservation, after as much waiting as the caller allows."""
         request = self.request
         while True:
@@ -199,7 +197,7 @@ class _Journey:
             self._reservations += 1
             try:
                 outcome: Reservation | Refused = yield Reserve(
-                    need=need_of(request, prompt, self.around.ratio_of(model)),
+                    need=need_of(request, prompt, self.around.ratio_of(selection)),
                     selection=selection,
                     reservation_id=f"{request.request_id}.{self._reservations}",
                     lease_seconds=left + LEASE_MARGIN_SECONDS,

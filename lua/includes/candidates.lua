@@ -1,24 +1,25 @@
 -- A candidate: a key with its limits, and what the request at hand would add to them.
 --   row      "p:<provider>|k:<key id>|g:<provider>/<group>|rpm|tpm|itpm|otpm|rpd|tpd|max_parallel|
---            burst slots|burst requests"; 0 is no limit
+--            burst slots|burst requests|number of its weights"; 0 is no limit
 --   weights  "tokens|input tokens|output tokens held|end of day in ms"
 
 local WHY = {cooling = 1, too_large = 2, full = 3, in_flight = 4, queued = 5}
 local NEVER = -2
 local CANDIDATE_ROW =
-  '^([^|]*)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$'
+  '^([^|]*)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$'
 
 local function weights_read(text)
   local t, i, o, day_end = string.match(text, '^(%d+)|(%d+)|(%d+)|(%d+)$')
   return {t = tonumber(t), i = tonumber(i), o = tonumber(o), day_end = tonumber(day_end)}
 end
 
-local function candidate_read(row, weights, ring_key, leases_key, health_key)
-  local provider, key, group, rpm, tpm, itpm, otpm, rpd, tpd, parallel, slots, burst =
+-- Its weights, which `w` is to be set to, are the number `weights` of those that are given.
+local function candidate_read(row, ring_key, leases_key, health_key)
+  local provider, key, group, rpm, tpm, itpm, otpm, rpd, tpd, parallel, slots, burst, weights =
     string.match(row, CANDIDATE_ROW)
   return {
     ring_key = ring_key, leases_key = leases_key, health_key = health_key,
-    provider = provider, key = key, group = group, w = weights,
+    provider = provider, key = key, group = group, weights = tonumber(weights),
     rpm = tonumber(rpm), tpm = tonumber(tpm), itpm = tonumber(itpm), otpm = tonumber(otpm),
     rpd = tonumber(rpd), tpd = tonumber(tpd), parallel = tonumber(parallel),
     burst_slots = tonumber(slots), burst = tonumber(burst),
@@ -144,16 +145,19 @@ local function candidate_free_after(c, geometry, blocked, now)
   return math.max(blocked, till)
 end
 
--- Charge the candidate at the ring's head and write it. Returns the slot that was charged.
+-- Charge the candidate at the ring's head and write it. Returns the slot that was charged, and the
+-- output tokens that its lease holds, -1 where the candidate has no leases.
 local function candidate_reserve(c, ring, id, lease_ms, now)
   local changes, w = {}, c.w
   ring_add(ring, changes, ring.head, 1, w.t, w.i, 0)
   if c.rpd > 0 or c.tpd > 0 then
     ring.day_r, ring.day_t = ring.day_r + 1, ring.day_t + w.t
   end
+  local held = -1
   if c.otpm > 0 or c.parallel > 0 then
-    ring.held = ring.held + w.o
-    leases_add(c.leases_key, id, w.o, now + lease_ms, now)
+    held = w.o
+    ring.held = ring.held + held
+    leases_add(c.leases_key, id, held, now + lease_ms, now)
   end
   ring_write(ring, changes, now)
   if ring.held > 0 then
@@ -164,5 +168,5 @@ local function candidate_reserve(c, ring, id, lease_ms, now)
     redis.call('HSET', c.health_key, c.probe,
       string.format('%d|probing|%s', now + math.min(lease_ms, PROBE_MS), id))
   end
-  return ring.head
+  return ring.head, held
 end

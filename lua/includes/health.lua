@@ -45,19 +45,18 @@ local function health_share(value, now)
   return math.max(0.1, (now - since) / (till - since)), since, till
 end
 
--- The probe has ended: ramp up after a success, else as if it had not been.
-local function health_probed(key, field, id, success, ramp_ms, now)
-  local value = redis.call('HGET', key, field)
-  if not value then
-    return
-  end
-  local _, state, reason = health_read(value)
-  if state ~= 'probing' or reason ~= id then
-    return
-  elseif success then
-    redis.call('HSET', key, field, string.format('%d|ramping|%d', now + ramp_ms, now))
-  else
-    redis.call('HSET', key, field, now .. '|throttled|the probe failed')
+-- A probe of one of these fields has ended: ramp up after a success, else as if it had not been.
+local function health_probed(key, fields, id, success, ramp_ms, now)
+  for n, value in ipairs(redis.call('HMGET', key, unpack(fields))) do
+    local _, state, reason
+    if value then
+      _, state, reason = health_read(value)
+    end
+    if state == 'probing' and reason == id then
+      redis.call('HSET', key, fields[n], success
+        and string.format('%d|ramping|%d', now + ramp_ms, now)
+        or now .. '|throttled|the probe failed')
+    end
   end
 end
 

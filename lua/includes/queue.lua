@@ -3,7 +3,7 @@
 --              candidates.lua). A request waits in the queue of every group that may serve it and
 --              leaves the others lazily, once `waiters` says that it waits no more.
 --   waiters    hash by id: "W#<channel>#<held group>#<deadline ms>" while it waits, then
---              "G#<key>#<slot>#<t>#<i>#<o>#<at ms>"; "#seq" numbers the arrivals
+--              "G#<key>#<slot>#<t>#<i>#<held>#<at ms>"; "#seq" numbers the arrivals
 --   deadlines  sorted set of ids by the ms at which `waiters` can forget them
 -- A request that does not fit holds one group, the one in which it can hope to be served first:
 -- nobody who came later takes that group's room. In the queues of the other groups smaller ones may
@@ -47,9 +47,9 @@ local function queue_grant(pool, c, ring, id, lease_ms, now, at)
   if at > now then
     ring.promised = ring.head
   end
-  local slot = candidate_reserve(c, ring, id, lease_ms, now)
+  local slot, held = candidate_reserve(c, ring, id, lease_ms, now)
   redis.call('HSET', pool.waiters, id,
-    string.format('G#%s#%d#%d#%d#%d#%d', c.key, slot, c.w.t, c.w.i, c.w.o, at))
+    string.format('G#%s#%d#%d#%d#%d#%d', c.key, slot, c.w.t, c.w.i, held, at))
   redis.call('ZADD', pool.deadlines, at + pool.life, id)
 end
 
@@ -79,7 +79,8 @@ local function queue_serve(pool, queue_key, ring_key, leases_key, geometry, memb
     end
     return 'gone'
   end
-  local c = candidate_read(row, weights_read(weights), ring_key, leases_key, pool.health)
+  local c = candidate_read(row, ring_key, leases_key, pool.health)
+  c.w = weights_read(weights)
   local blocked = candidate_blocked(c, now)
   if blocked ~= 0 then
     return 'passed', math.max(0, blocked), channel

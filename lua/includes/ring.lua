@@ -58,7 +58,10 @@ end
 -- Read a group and advance it to `now`. A clock that went backwards stays at the head.
 local function ring_read(key, geometry, now)
   local slot = math.floor(now * geometry.slots / geometry.window)
-  local header = redis.call('HGET', key, 'm')
+  -- The newest slot comes along, as it is the one that most calls change.
+  local newest = ring_field(geometry, slot)
+  local found = redis.call('HMGET', key, 'm', newest)
+  local header = found[1]
   if not header then
     return {
       key = key, geometry = geometry, head = slot, emptied = true,
@@ -68,8 +71,10 @@ local function ring_read(key, geometry, now)
   end
   local name, head, r, t, i, o, held, day_end, day_r, day_t, queued, promised,
     watched = string.match(header, RING_HEADER)
+  head = tonumber(head)
   local ring = {
-    key = key, geometry = geometry, head = tonumber(head),
+    key = key, geometry = geometry, head = head, written = head,
+    newest = newest, newest_held = found[2],
     r = tonumber(r), t = tonumber(t), i = tonumber(i), o = tonumber(o), held = tonumber(held),
     day_end = tonumber(day_end), day_r = tonumber(day_r), day_t = tonumber(day_t),
     queued = tonumber(queued), promised = tonumber(promised), watched = tonumber(watched),
@@ -101,7 +106,9 @@ local function ring_slots(ring, from, to)
   for slot = from, to do
     fields[#fields + 1] = ring_field(g, slot)
   end
-  for n, value in ipairs(redis.call('HMGET', ring.key, unpack(fields))) do
+  local values = from == to and fields[1] == ring.newest and {ring.newest_held}
+    or redis.call('HMGET', ring.key, unpack(fields))
+  for n, value in ipairs(values) do
     found[n] = value and not (ring.aged and ring.is_aged[fields[n]]) and {ring_parse(value)}
   end
   return found
@@ -147,6 +154,9 @@ local function ring_write(ring, changes, now)
     fields[#fields + 1] = value
   end
   redis.call('HSET', ring.key, unpack(fields))
+  if ring.head == ring.written and not ring.new_day and not ring.emptied then
+    return -- what was written in this slot before has set its end
+  end
   local rest = math.max(2 * ring.geometry.window, ring.day_end - now)
   if ring.held > 0 and not ring.emptied then
     rest = math.max(rest, redis.call('PTTL', ring.key)) -- what is held outlives the window
@@ -155,13 +165,13 @@ local function ring_write(ring, changes, now)
 end
 
 -- Begin a new day where the old one has ended. `day_end` is the provider's next reset, as the
--- client's clock sees it.
+-- client's clock sees it; no day ends later than 25 hours from now, when the clocks are set back.
 local function ring_roll_day(ring, day_end, now)
   if ring.day_end <= now then
-    while day_end <= now do
-      day_end = day_end + 86400000
+    if day_end <= now or day_end > now + 90000000 then
+      day_end = now + (day_end - now - 1) % 86400000 + 1
     end
-    ring.day_end, ring.day_r, ring.day_t = day_end, 0, 0
+    ring.day_end, ring.day_r, ring.day_t, ring.new_day = day_end, 0, 0, true
   end
 end
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
 from core.errors import InvalidRequest, NoKeys
+from core.types import ProviderReply, Usage
 from keys.policies import Need
 from keys.reservations import Reservation
 from keys.selection import Selection
+from llm.providers.base import ProviderCall
+from llm.providers.registry import ProviderRegistry
+from llm.tokens import TokenCounter
 from tests.integration.routers import MakeRouter, key, make_router, manager_of, sdks, simulator
 
 __all__ = ["make_router", "sdks", "simulator"]
@@ -64,3 +69,29 @@ def test_wrong_arguments_and_unknown_models_are_refused(make_router: MakeRouter)
     with pytest.raises(NoKeys, match="nope"):
         router.explain("Hello", "nope")
     assert json.dumps(router.explain("Hello"))
+
+
+class Wordy:
+    """A provider whose tokens are twice as many as they are estimated."""
+
+    def send(self, call: ProviderCall) -> ProviderReply:
+        estimated = TokenCounter().count_messages(call.messages, call.system_prompt, call.model)
+        return ProviderReply("Yes.", call.model, "stop", Usage(2 * estimated, 3))
+
+    def close(self) -> None:
+        pass
+
+
+def test_it_shows_what_any_process_has_learned_of_a_models_tokens(make_router: MakeRouter) -> None:
+    prompt = "Tell me what you know of the rivers of Austria and of those who live there. " * 8
+    providers = ProviderRegistry()
+    providers.register("wordy", Wordy())
+    keys = [key("a", provider="wordy", model_name="talker"), key("b", provider="wordy")]
+    teacher = make_router(keys=keys, providers=providers)
+    for _ in range(8):
+        assert teacher.send_one_shot(prompt, "talker")["success"]
+    told = make_router(keys=keys, providers=providers).explain(prompt, "talker")
+    assert 1.3 < told["ratio"] <= 2.0
+    assert told["input_tokens"] == math.ceil(told["estimated_tokens"] * told["ratio"])
+    without_preference = make_router(keys=keys, providers=providers).explain(prompt)
+    assert without_preference["ratio"] == told["ratio"]  # the largest of those that may serve

@@ -53,7 +53,7 @@ class Bench:
         unknown = set(limits) - set(LIMITS)
         assert not unknown, unknown
         fields = ["p:p", f"k:{name}", f"g:p/{group or name}"]
-        row = [1, *fields, *(limits.get(n, 0) for n in LIMITS)]
+        row = [*fields, *(limits.get(n, 0) for n in LIMITS), 1]
         return tier, group or name, "|".join(str(part) for part in row)
 
     def group(self, name: str) -> GroupKeys:

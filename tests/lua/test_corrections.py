@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lua import limiter_calls
 from lua.limiter_types import Lesson, Mark, NoRoom, Refusal, Reserved, Told
 from tests.lua.conftest import START, Bench
 
@@ -133,4 +134,8 @@ def test_a_ratio_stays_within_its_bounds(bench: Bench, real: int, bound: float) 
 
 
 def test_nothing_is_learned_from_nothing(bench: Bench) -> None:
-    assert learn(bench, 0, 500) == 1.0
+    first = learn(bench, 100, 150)
+    assert learn(bench, 0, 500) == 0.0
+    told = limiter_calls.ratios(bench.calls, bench.shard)
+    assert told == {"m": first}
+    assert learn(bench, 100, 150) > first

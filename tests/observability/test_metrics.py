@@ -70,6 +70,16 @@ def test_the_metrics_of_the_seeds_are_served_on_the_port_of_the_settings(
     assert {"request_router_attempts_total", "request_router_rate_limited_total"} <= names
 
 
+def test_metrics_are_served_on_the_address_of_the_settings_alone(
+    make_router: MakeRouter, free_port: int
+) -> None:
+    make_router(keys=[key("a")], prometheus_port=free_port, prometheus_address="127.0.0.2")
+    with socket.create_connection(("127.0.0.2", free_port), timeout=5):
+        pass
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", free_port), timeout=5)
+
+
 def test_a_second_router_on_the_same_port_is_served_there_as_well(
     make_router: MakeRouter, free_port: int
 ) -> None:
