@@ -1,4 +1,4 @@
-"""The one thread of a process's limiter that tells Redis it is there, and probes it when it is away."""
+"""The thread that tells Redis that this router is there, and probes it while it is away."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ class Heartbeat:
             if at_once or at <= now:
                 try:
                     at = time.monotonic() + outage.tick()
-                except Exception:
-                    _log.exception("a beat failed")  # it must not be the last one
+                except Exception:  # noqa: BLE001 - whatever it is, the next beat may do
+                    _log.exception("a beat failed")
                     at = now + 1.0
             due.append((outage, at))
         known = {outage for outage, _ in due}

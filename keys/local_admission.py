@@ -154,7 +154,7 @@ class LocalAdmission:
             outcome = self._confirm(attempt, index)
         except RedisError as error:
             with outage.lock:
-                if outage.covers(error) and outage.state is State.AWAY and outage.admits:
+                if outage.covers(error) and outage.away is not None and outage.admits:
                     return self._reserved_here(attempt, wish, index)
                 self._withdraw(wish)
             if not isinstance(error, StateLost):

@@ -62,6 +62,8 @@ class KeyManager:
         prefix: what all Redis keys begin with.
         rotate: False for the roll-back switch, by which each model's first key serves alone.
         clock: Unix seconds, for the ends of the providers' days.
+        admits_locally: whether requests go on, within this process's share of every limit, while
+            Redis is away; else they are refused.
     """
 
     def __init__(
@@ -73,13 +75,21 @@ class KeyManager:
         prefix: str = "llm",
         rotate: bool = True,
         clock: Callable[[], float] = time.time,
+        admits_locally: bool = True,
     ) -> None:
         self._redis = redis
         self._registry = registry
         self._places = Places(Names(prefix), clustered=redis.clustered)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
-        self._limiter = Limiter(redis, self._places, self._geometry, clock=clock)
+        self._limiter = Limiter(
+            redis,
+            self._places,
+            self._geometry,
+            clock=clock,
+            admits_locally=admits_locally,
+            keys=registry.keys,
+        )
         self._rounds: dict[tuple[object, ...], Rounds] = {}
         self._round = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._rounds_lock = threading.Lock()
@@ -377,6 +387,7 @@ def build_key_manager(settings: Settings, redis: RedisConnection) -> KeyManager:
         window_seconds=settings.rate_window_seconds,
         prefix=settings.redis_key_prefix,
         rotate=settings.llm_multi_key_router_enabled,
+        admits_locally=settings.llm_on_redis_down == "local",
     )
 
 

@@ -1,16 +1,16 @@
 """Whether Redis can be relied on, and what happens while it cannot: for one shard, in one process.
 
-    UP          Redis decides. A beat every second or two tells that this router is there, and
-                brings what must be known should Redis go away.
-      | a command fails as only a Redis in trouble fails, or its state may be lost
-      v
-    AWAY        The local limiter decides within this process's share, or requests are refused.
-      | a probe is answered: what was used is told
-      v
-    RECOVERING  Both must have room, Redis and the share, as other routers may not have told yet.
-      | all routers were heard since, or a window is over
-      v
-    UP
+UP          Redis decides. A beat every second or two tells that this router is there, and
+            brings what must be known should Redis go away.
+  | a command fails as only a Redis in trouble fails, or its state may be lost
+  v
+AWAY        The local limiter decides within this process's share, or requests are refused.
+  | a probe is answered: what was used is told
+  v
+RECOVERING  Both must have room, Redis and the share, as other routers may not have told yet.
+  | all routers were heard since, or a window is over
+  v
+UP
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Outage:
         keys: gives the keys as configured.
         settlement: makes the call that settles a reservation.
         disturb: called when Redis is lost: whoever waits there waits in vain.
+        due: set when a beat is due at once.
 
     Attributes:
         state: who decides.
@@ -93,6 +94,7 @@ class Outage:
         keys: Callable[[], Sequence[KeySpec]],
         settlement: Callable[[Reservation, End], ScriptCall],
         disturb: Callable[[], None],
+        due: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.state = State.UP
@@ -104,13 +106,12 @@ class Outage:
         self.own = OwnUse(places, geometry)
         self.queue = LocalQueue()
         self.admitted_locally = 0
-        self.beat_due = threading.Event()
         self._local: LocalLimiter | None = None
         self._redis = redis
         self._description = description
         self._places, self._geometry, self._shard = places, geometry, shard
         self._keys, self._settlement, self._disturb = keys, settlement, disturb
-        self._clock = clock
+        self._clock, self._due = clock, due
         self._beat = min(2.0, max(0.1, geometry.window_ms / 12_000))
         self._router_id = uuid4().hex
         self._rank = 0
@@ -180,7 +181,7 @@ class Outage:
             self._probe = FIRST_PROBE
             locally = self.admits and self._local is not None
         emit(RedisAway(self._description, str(error), locally, self.routers))
-        self.beat_due.set()
+        self._due.set()
         self._disturb()
 
     def forgotten(self) -> None:
@@ -292,12 +293,11 @@ class Outage:
     def _recover(self, pulse: Pulse) -> None:
         """Rely on Redis again once everybody was heard, or a window is over."""
         elapsed = pulse.now_ms - self._since_ms
+        alone = self._needed == pulse.routers == 1
         all_heard = pulse.heard >= max(self._needed, pulse.routers)
-        if elapsed >= 1000 * self._beat and self._needed == 1 and pulse.routers == 1:
-            self._be_up()
-        elif elapsed >= 2000 * self._beat and all_heard:
-            self._be_up()
-        elif elapsed >= self._geometry.counted * self._geometry.slot_ms:
+        beats = elapsed / (1000 * self._beat)
+        window_ms = self._geometry.counted * self._geometry.slot_ms
+        if (alone and beats >= 1) or (all_heard and beats >= 2) or elapsed >= window_ms:
             self._be_up()
 
     def _be_up(self) -> None:
@@ -318,7 +318,7 @@ class Outage:
             self.epoch = pulse.epoch
             self.state, self.away = State.RECOVERING, None
             self._rejoined = False
-        self.beat_due.set()
+        self._due.set()
 
     def _begin(self) -> None:
         """Count what this process used before, unless that was done."""
@@ -338,10 +338,17 @@ class Outage:
         self.state = State.RECOVERING
         self._local = local
         for use in self.own.uses():
-            self.count(use.reservation)
+            self._count(use.reservation)
 
-    def count(self, reservation: Reservation) -> None:
-        """Count locally what Redis reserved."""
+    def note(self, reservation: Reservation) -> None:
+        """Redis reserved it."""
+        self.own.note(reservation)
+        if self.state is not State.UP:
+            with self.lock:
+                self._count(reservation)
+
+    def _count(self, reservation: Reservation) -> None:
+        """Count locally what Redis reserved; it is not counted twice."""
         local = self._local
         if local is None:
             return
@@ -409,9 +416,7 @@ class Outage:
             self.own.pending_told(reservation.id)
         return told
 
-    def _tell_batch(
-        self, batch: list[tuple[Reservation, Entry]], days: dict[str, DayUse]
-    ) -> int:
+    def _tell_batch(self, batch: list[tuple[Reservation, Entry]], days: dict[str, DayUse]) -> int:
         groups: dict[GroupKeys, DayUse] = {}
         for key in self._keys():
             place = self._places.group(key)

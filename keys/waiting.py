@@ -11,6 +11,7 @@ import heapq
 import itertools
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 0.2
 """So long the listener sleeps on its socket before it looks whether it shall end."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+"""Seconds between two tries to open the channel again: from the first, doubled, to the longest."""
 
 Wake = Callable[[Shard, GroupKeys], None]
 
@@ -111,6 +115,12 @@ class WaitingRoom:
                 self._push(at, shard, group)
                 self._changed.notify()
 
+    def disturb(self) -> None:
+        """Redis is lost: whoever waits looks again."""
+        for ticket in list(self._tickets.values()):
+            ticket.lost = True
+            ticket.told.set()
+
     def close(self) -> None:
         """End the threads and the subscription. Whoever waits is left to its deadline."""
         with self._changed:
@@ -156,28 +166,28 @@ class WaitingRoom:
         thread.start()
 
     def _listen(self, pubsub: Any) -> None:
+        pause = FIRST_PAUSE
         while not self._closed:
             try:
                 message = pubsub.get_message(timeout=LISTEN_SECONDS)
             except (RedisError, ValueError, OSError) as error:
                 if self._closed:
                     return
-                _log.warning("the waiting room's channel is away: %s", error)
-                time.sleep(0.25)
+                if pause == FIRST_PAUSE:
+                    _log.info("the waiting room's channel is away: %s", error)
+                    self.disturb()
+                time.sleep(pause * random.uniform(0.75, 1.25))
+                pause = min(LONGEST_PAUSE, 2 * pause)
                 continue
+            pause = FIRST_PAUSE
             if message is None:
                 continue
             self._last_news = self._clock()
             if message["type"] == "message":
                 self._hear(str(message["data"]))
             elif message["type"] == "subscribe":
-                self._connected_again()
-
-    def _connected_again(self) -> None:
-        # The server may have restarted without its queues, and what was told meanwhile is lost.
-        for ticket in list(self._tickets.values()):
-            ticket.lost = True
-            ticket.told.set()
+                # It may have restarted without its queues, and what was told meanwhile is lost.
+                self.disturb()
 
     def _hear(self, text: str) -> None:
         kind, *parts = text.split("#")
@@ -211,7 +221,7 @@ class WaitingRoom:
             try:
                 self._wake(shard, group)
             except RedisError as error:
-                _log.warning("a group of the queue could not be looked at: %s", error)
+                _log.info("a group of the queue could not be looked at: %s", error)
                 self.look_later(shard, group, 0.5)
 
     def _look_after_silence(self, now: float) -> None:
