@@ -62,7 +62,7 @@ class LocalAdmission:
             RedisError: requests are to be refused now.
         """
         outage, wish = self._outage, self._wish(attempt)
-        for _ in attempt.plan.packed:
+        for _ in range(len(attempt.plan.packed) + 1):
             with outage.lock:
                 if outage.state is State.UP:
                     return REDIS_DECIDES
@@ -137,7 +137,7 @@ class LocalAdmission:
 
     def _wish(self, attempt: Attempt) -> Wish:
         return Wish(
-            id=f"{attempt.id}~",  # Redis may know the other id from a call whose answer was lost
+            id=attempt.id,
             plan=attempt.plan,
             weights=self._weights(attempt),
             lease_ms=round(attempt.lease_seconds * 1000),
@@ -168,14 +168,14 @@ class LocalAdmission:
                 wait_ms = outcome.when_ms - outcome.now_ms if outcome.when_ms > 0 else LOOK_AGAIN_MS
                 ring = wish.plan.groups[index].ring
                 outage.local.shut(ring, outage.now_ms() + max(1, wait_ms))
-            else:
-                outage.local.rename(wish.id, attempt.id)
         return outcome
 
     def _reserved_here(self, attempt: Attempt, wish: Wish, index: int) -> Reservation:
         key = attempt.plan.key(index)
+        own_id = f"{attempt.id}~"  # Redis may know the other from a call whose answer was lost
+        self._outage.local.rename(wish.id, own_id)
         reservation = Reservation(
-            id=wish.id,
+            id=own_id,
             key=key,
             need=attempt.need,
             weights=wish.weights[attempt.plan.packed[index].policy],

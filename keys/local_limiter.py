@@ -287,6 +287,7 @@ class LocalLimiter:
         till_ms = now_ms + wish.lease_ms
         entry = _Entry(group, slot, amounts, weights.output, till_ms, day_end)
         self._entries[wish.id] = entry
+        self._counted.add(wish.id)
         if _holds(key):
             group.open[wish.id] = entry
 

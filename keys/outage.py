@@ -207,7 +207,6 @@ class Outage:
             raise
         if pulse.epoch != self.epoch:
             self._lose(pulse)
-        if self.state is not State.UP:
             raise StateLost(self.describe())
 
     def covers(self, error: RedisError) -> bool:
@@ -252,13 +251,14 @@ class Outage:
 
     def _go_on(self) -> None:
         groups = self._groups_to_ask()
+        asked = self._clock()
         pulse = self._ask("here", groups)
         if self._told_epoch and pulse.epoch != self._told_epoch:
             self._lose(pulse)
             self._rejoin()
             return
         self.epoch = self._told_epoch = pulse.epoch
-        self._learn(pulse, groups)
+        self._learn(pulse, groups, asked)
         if self.own.anything_untold:
             self._tell(self.own.untold(self._clock(), everything=False), {})
         if self.state is State.RECOVERING:
@@ -275,12 +275,13 @@ class Outage:
         told = self._tell(entries, days)
         self.own.days_told()
         groups = self._groups_to_ask()
+        asked = self._clock()
         pulse = self._ask("here", groups)
         if pulse.epoch != self.epoch:
             raise StateLost("lost again")
         needed = self.routers
         self._told_epoch = pulse.epoch
-        self._learn(pulse, groups)
+        self._learn(pulse, groups, asked)
         self._needed = max(needed, pulse.routers)
         self._since_ms = pulse.now_ms
         self._rejoined = True
@@ -394,13 +395,12 @@ class Outage:
         self._next_group = start + ASKED_GROUPS
         return (groups + groups)[start : start + ASKED_GROUPS]
 
-    def _learn(self, pulse: Pulse, groups: Sequence[GroupKeys]) -> None:
-        now = self._clock()
+    def _learn(self, pulse: Pulse, groups: Sequence[GroupKeys], asked: float) -> None:
         if self.routers == 0:
-            self._joined = now
+            self._joined = asked
         self.routers, self._rank, self._marks = pulse.routers, pulse.rank, pulse.marks
         for group, use in zip(groups, pulse.uses, strict=True):
-            self._seen[group.ring] = Seen(int(now * 1000), use)
+            self._seen[group.ring] = Seen(int(asked * 1000), use)
 
     def _tell(self, entries: list[tuple[Reservation, Entry]], days: dict[str, DayUse]) -> int:
         """Charge entries in Redis, then settle what was settled meanwhile."""
