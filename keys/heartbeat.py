@@ -7,7 +7,6 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
 
 from keys.outage import Outage
 
@@ -17,18 +16,14 @@ _hearts: weakref.WeakSet[Heartbeat] = weakref.WeakSet()
 
 
 class Heartbeat:
-    """Ticks every outage when it is due. Its thread starts with the first, and ends with `close`.
+    """Ticks every outage when it is due, from `start` to `close`."""
 
-    Args:
-        forked: called in a child of this process, which has none of its parent's threads.
-    """
-
-    def __init__(self, forked: Callable[[], None]) -> None:
+    def __init__(self) -> None:
         self._outages: list[tuple[Outage, float]] = []
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
-        self._forked = forked
+        self._starting = threading.Lock()
         _hearts.add(self)
 
     @property
@@ -39,13 +34,21 @@ class Heartbeat:
     def add(self, outage: Outage) -> None:
         """Tick an outage from now on."""
         self._outages = [*self._outages, (outage, 0.0)]
-        if self._thread is None and not self._closed:
-            self._thread = threading.Thread(
-                target=_run, args=(weakref.ref(self), self._wake), name="llm-router heartbeat"
-            )
-            self._thread.daemon = True
-            self._thread.start()
         self._wake.set()
+
+    def start(self) -> None:
+        """Begin to beat; in a child of this process, which has none of its threads, once more."""
+        if self._thread is not None or self._closed:
+            return
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=_run,
+                    args=(weakref.ref(self), self._wake),
+                    name="llm-router heartbeat",
+                    daemon=True,
+                )
+                self._thread.start()
 
     def beat(self, *, at_once: bool) -> float:
         """Tick those that are due, or all. Returns after how many seconds the next is."""
@@ -80,8 +83,9 @@ class Heartbeat:
 
     def after_fork(self) -> None:
         """Begin anew in a child."""
-        self._outages, self._thread, self._wake = [], None, threading.Event()
-        self._forked()
+        self._thread, self._wake, self._starting = None, threading.Event(), threading.Lock()
+        for outage, _ in self._outages:
+            outage.begin_anew(self._wake)
 
 
 def _run(heart: weakref.ref[Heartbeat], wake: threading.Event) -> None:

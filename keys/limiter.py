@@ -82,7 +82,7 @@ class Limiter:
         self._keys = keys
         self._desks: dict[str, _Desk] = {}
         self._desks_lock = threading.Lock()
-        self._heart = Heartbeat(self._desks.clear)
+        self._heart = Heartbeat()
         self._places = places
         self._geometry = geometry
         self._day_ends = DayEnds(clock)
@@ -99,6 +99,7 @@ class Limiter:
     def reserve(self, attempt: Attempt) -> Reservation | NoRoom:
         """Choose one of the plan's keys and reserve on it, in one round trip."""
         desk = self._desk(attempt.plan.shard)
+        self._heart.start()
         while True:
             if desk.outage.state is State.UP:
                 try:
@@ -119,6 +120,7 @@ class Limiter:
         """The same, but wait in the queue for at most `max_wait` seconds where there is no room."""
         desk = self._desk(attempt.plan.shard)
         began = time.monotonic()
+        self._heart.start()
         while True:
             if desk.outage.state is State.UP:
                 try:
@@ -237,6 +239,10 @@ class Limiter:
         """Whether Redis can be relied on for a shard."""
         return self._desk(shard).outage
 
+    def outages(self) -> list[Outage]:
+        """The same for each shard that was used."""
+        return [desk.outage for desk in list(self._desks.values())]
+
     def calls(self, shard: Shard) -> WatchedCalls:
         """The commands of a shard, which fail at once while Redis is known to be away."""
         return self._calls(shard)
@@ -330,9 +336,12 @@ class Limiter:
             desk = self._desks.get(shard.tag)
             if desk is not None:
                 return desk
+            where = self._redis.description
+            if self._redis.clustered:
+                where = f"{where}, for {shard.tag}"
             outage = Outage(
                 self._redis.calls,
-                self._redis.description,
+                where,
                 self._places,
                 self._geometry,
                 shard,

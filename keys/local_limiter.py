@@ -233,6 +233,7 @@ class LocalLimiter:
         """Forget requests whose client never settled them, once their lease is over."""
         for reservation_id in [i for i, e in self._entries.items() if e.till_ms <= now_ms]:
             self._entries.pop(reservation_id).group.open.pop(reservation_id, None)
+        self._counted &= self._entries.keys()
 
     # -- inside --------------------------------------------------------------------------------
 

@@ -97,22 +97,27 @@ class Outage:
         due: threading.Event,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.state = State.UP
-        self.away: str | None = None
-        self.epoch = ""
-        self.routers = 0
         self.admits = admits
-        self.lock = threading.RLock()
-        self.own = OwnUse(places, geometry)
-        self.queue = LocalQueue()
-        self.admitted_locally = 0
-        self._local: LocalLimiter | None = None
         self._redis = redis
         self._description = description
         self._places, self._geometry, self._shard = places, geometry, shard
         self._keys, self._settlement, self._disturb = keys, settlement, disturb
-        self._clock, self._due = clock, due
+        self._clock = clock
         self._beat = min(2.0, max(0.1, geometry.window_ms / 12_000))
+        self.begin_anew(due)
+
+    def begin_anew(self, due: threading.Event) -> None:
+        """Know nothing, as in a child of a process that forked."""
+        self.state = State.UP
+        self.away: str | None = None
+        self.epoch = ""
+        self.routers = 0
+        self.lock = threading.RLock()
+        self.own = OwnUse(self._places, self._geometry)
+        self.queue = LocalQueue()
+        self.admitted_locally = 0
+        self._due = due
+        self._local: LocalLimiter | None = None
         self._router_id = uuid4().hex
         self._rank = 0
         self._joined = 0.0
