@@ -94,6 +94,7 @@ class Limiter:
             places.channel,
             self._wake,
             patience=min(5.0, max(0.25, geometry.window_ms / 12_000)),
+            away=lambda: any(outage.away is not None for outage in self.outages()),
         )
 
     def reserve(self, attempt: Attempt) -> Reservation | NoRoom:
@@ -199,7 +200,7 @@ class Limiter:
             return others
         if isinstance(settled, RedisError):
             raise settled
-        own.settled(reservation, end.charge, time.monotonic())
+        own.settled(reservation, end, time.monotonic())
         ratio = limiter_calls.settled_ratio(settled)
         if ratio is not None:
             self._ratios[reservation.key.model_name] = ratio

@@ -147,6 +147,7 @@ class LocalLimiter:
             return
         self._counted.add(reservation_id)
         group = self._group(ring, self.began_ms)
+        group.ring.advance(at_ms)  # a turn may have been promised ahead of time
         slot = group.ring.add(at_ms, amounts)
         group.before = group.before.plus(amounts)
         if group.seen is not None and at_ms >= group.seen.at_ms:

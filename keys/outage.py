@@ -181,11 +181,11 @@ class Outage:
             if self.away is not None:
                 return
             self._begin()
-            self.away = f"{self._description} is away: {error}"
+            self.away = self._reason(error)
             self.state = State.AWAY
             self._probe = FIRST_PROBE
             locally = self.admits and self._local is not None
-        emit(RedisAway(self._description, str(error), locally, self.routers))
+        emit(RedisAway(self._description, _said(error), locally, self.routers))
         self._due.set()
         self._disturb()
 
@@ -244,6 +244,7 @@ class Outage:
             if not out_of_service(error):
                 _log.error("a beat of %s was refused: %s", self._description, error)
             if self.state is State.AWAY:
+                self.away = self._reason(error)
                 seconds, self._probe = self._probe, min(LONGEST_PROBE, 2 * self._probe)
                 return seconds * random.uniform(0.75, 1.25)
         return self._beat * random.uniform(0.9, 1.1)
@@ -363,13 +364,16 @@ class Outage:
             reservation.id,
             self._places.group(reservation.key).ring,
             reservation.key,
-            int(reservation.ready_at * 1000),
+            int(use.sent_at * 1000),
             use.amounts,
             held=reservation.weights.output,
             till_ms=0 if use.charge is not None else int(use.lease_end * 1000),
         )
 
     # -- inside --------------------------------------------------------------------------------
+
+    def _reason(self, error: RedisError) -> str:
+        return f"{self._description} is away: {_said(error)}"
 
     def _ask(self, presence: Presence, groups: Sequence[GroupKeys] = ()) -> Pulse:
         silence = max(LEAST_SILENCE_SECONDS, SILENT_BEATS * self._beat)
@@ -440,8 +444,14 @@ class Outage:
             epoch=self.epoch,
             groups=places,
             days=list(groups.values()),
+            ahead_ms=max([0, *(-entry.age_ms for _, entry in batch)]),
             entries=[
                 entry.of_group(places.index(self._places.group(reservation.key)))
                 for reservation, entry in batch
             ],
         )
+
+
+def _said(error: RedisError) -> str:
+    """What Redis said, without the place in a script where it said it."""
+    return str(error).partition(" script: ")[0]

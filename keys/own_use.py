@@ -18,7 +18,7 @@ from lua.outage_calls import DayUse, Entry
 RECORD_SECONDS = 30.0
 """How much longer than its lease a reservation is remembered in Redis once it was told."""
 
-Settled = tuple[Reservation, Charge, float]
+Settled = tuple[Reservation, Charge, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,18 @@ class Use:
     Args:
         charge: what it was settled with; None while it is under way.
         settled_at: when, in monotonic seconds.
+        late: seconds from its reservation to its sending, as far as is known.
     """
 
     reservation: Reservation
     charge: Charge | None = None
     settled_at: float = 0.0
+    late: float = 0.0
+
+    @property
+    def sent_at(self) -> float:
+        """The monotonic second at which the provider counted it."""
+        return self.reservation.ready_at + self.late
 
     @property
     def lease_end(self) -> float:
@@ -72,14 +79,14 @@ class OwnUse:
         self._untold.add(reservation.id)
         self._uses[reservation.id] = reservation
 
-    def settled(self, reservation: Reservation, charge: Charge, now: float) -> None:
+    def settled(self, reservation: Reservation, end: End, now: float) -> None:
         """Redis was told its end."""
-        self._uses[reservation.id] = reservation, charge, now
+        self._uses[reservation.id] = reservation, end.charge, now, end.late
 
     def settle_later(self, reservation: Reservation, end: End, now: float) -> None:
         """Redis is to be told its end when it is back."""
         self._pending[reservation.id] = reservation, end
-        self._uses[reservation.id] = reservation, end.charge, now
+        self._uses[reservation.id] = reservation, end.charge, now, end.late
 
     # -- for a beat ----------------------------------------------------------------------------
 
@@ -112,7 +119,7 @@ class OwnUse:
             if not isinstance(kept, tuple):
                 if _lease_end(reservation) > now:
                     continue
-                kept = reservation, charge_unknown(reservation.weights), now
+                kept = reservation, charge_unknown(reservation.weights), now, 0.0
             elif now - kept[2] <= self._seconds:
                 continue  # what it used beyond was charged later
             self._count_day(reservation_id, kept)
@@ -161,7 +168,7 @@ class OwnUse:
     # -- inside --------------------------------------------------------------------------------
 
     def _count_day(self, reservation_id: str, kept: Settled) -> None:
-        reservation, charge, _ = kept
+        reservation, charge, _, _ = kept
         key = reservation.key
         if key.rpd is None and key.tpd is None:
             return
@@ -183,7 +190,9 @@ class OwnUse:
         holds = key.otpm is not None or key.max_parallel is not None
         left = max(1, round((_lease_end(reservation) - now) * 1000))
         # A slot younger than it was: it must not age before the provider's count does.
-        age = max(0, round((now - reservation.ready_at) * 1000 - self._geometry.slot_ms))
+        # One that was promised ahead of time is younger than nothing.
+        age = round((now - use.sent_at) * 1000)
+        age = max(min(age, 0), round(age - self._geometry.slot_ms))
         life = 2 * self._geometry.window_ms + round(RECORD_SECONDS * 1000)
         entry = Entry(
             id=reservation.id,
@@ -209,7 +218,7 @@ class OwnUse:
             held=0,
             lease_ms=-1,
             life_ms=life,
-            more_age_ms=min(age, more_age),
+            more_age_ms=max(0, min(age, more_age)),
             more_requests=charge.requests - 1,
             more_tokens=charge.tokens - weights.tokens,
             more_input=charge.input - weights.input,

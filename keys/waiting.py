@@ -60,6 +60,7 @@ class WaitingRoom:
         wake: calls wake.lua for a group.
         patience: seconds without any news after which a group is looked at all the same, in case
             the process that should have done it has died.
+        away: whether Redis is known to be away, so that its channel need not be tried.
     """
 
     _pubsub: Any
@@ -72,12 +73,14 @@ class WaitingRoom:
         wake: Wake,
         *,
         patience: float,
+        away: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_pubsub = pubsub
         self._channel = channel
         self._wake = wake
         self._patience = patience
+        self._away = away
         self._clock = clock
         self._reset()
 
@@ -177,6 +180,8 @@ class WaitingRoom:
                     _log.info("the waiting room's channel is away: %s", error)
                     self.disturb()
                 time.sleep(pause * random.uniform(0.75, 1.25))
+                while self._away() and not self._closed:
+                    time.sleep(FIRST_PAUSE)
                 pause = min(LONGEST_PAUSE, 2 * pause)
                 continue
             pause = FIRST_PAUSE

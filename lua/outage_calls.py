@@ -67,7 +67,7 @@ class Entry:
 
     Args:
         group: its group's index.
-        age_ms: since it was reserved.
+        age_ms: since it was reserved; negative for one that is promised ahead of time.
         tokens, input, held: what was reserved.
         more_age_ms: since it was settled.
         more_requests, more_tokens, more_input: what it was charged beyond; negative: given back.
@@ -171,12 +171,14 @@ def restore(
     groups: Sequence[GroupKeys],
     days: Sequence[DayUse],
     entries: Sequence[Entry],
+    ahead_ms: int = 0,
     now_ms: int | None = None,
 ) -> int:
     """Charge the entries of which the server has no record, and return how many they were.
 
     Args:
         days: for each group what is added to its day, beside the entries.
+        ahead_ms: how far ahead of time the entries were promised at most.
 
     Raises:
         StateLost: the server is in another epoch; nothing was charged.
@@ -192,6 +194,7 @@ def restore(
             "" if now_ms is None else now_ms,
             *geometry.args,
             epoch,
+            ahead_ms,
             len(groups),
             *(f"{day.day_end_ms}|{day.requests}|{day.tokens}" for day in days),
             *(entry.packed for entry in entries),

@@ -10,7 +10,8 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       3  slots a window
       4  slots counted
       5  the epoch in which the router believes to be
-      6  the number of groups
+      6  how far ahead of now the entries lie at most, ms
+      7  the number of groups
       then for each group "end of day in ms|requests|tokens": what is added to its day beside the
          entries; 0 for a group whose days are not counted
       then for each entry "group|age|t|i|more age|more r|more t|more i|more o|held|lease|life|id":
@@ -30,12 +31,12 @@ if redis.call('HGET', KEYS[1], '#epoch') ~= ARGV[5] then
   return {3, now}
 end
 local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
-local count = tonumber(ARGV[6])
+local count = tonumber(ARGV[7])
 
 local groups = {}
 for n = 1, count do
-  local ring = ring_read(KEYS[2 * n], geometry, now)
-  local day_end, r, t = string.match(ARGV[6 + n], '^(%d+)|(%d+)|(%d+)$')
+  local ring = ring_read(KEYS[2 * n], geometry, now + tonumber(ARGV[6]))
+  local day_end, r, t = string.match(ARGV[7 + n], '^(%d+)|(%d+)|(%d+)$')
   groups[n] = {ring = ring, changes = {}, leases = KEYS[2 * n + 1], lease = 0, days = tonumber(day_end) > 0}
   if groups[n].days then
     ring_roll_day(ring, tonumber(day_end), now)
@@ -54,7 +55,7 @@ local function add(group, age, r, t, i, o)
   return slot
 end
 
-local ENTRY = '^(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)|(%d+)|(%d+)|(%-?%d+)|'
+local ENTRY = '^(%d+)|(%-?%d+)|(%d+)|(%d+)|(%d+)|(%-?%d+)|(%-?%d+)|(%-?%d+)|(%d+)|(%d+)|(%-?%d+)|'
   .. '(%d+)|(.+)$'
 local charged = 0
 for n = 1, #KEYS - 1 - 2 * count do
@@ -62,7 +63,7 @@ for n = 1, #KEYS - 1 - 2 * count do
   if redis.call('EXISTS', key) == 0 then
     charged = charged + 1
     local number, age, t, i, more_age, more_r, more_t, more_i, more_o, held, lease, life, id =
-      string.match(ARGV[6 + count + n], ENTRY)
+      string.match(ARGV[7 + count + n], ENTRY)
     local group = groups[tonumber(number)]
     age, t, i, lease, held = tonumber(age), tonumber(t), tonumber(i), tonumber(lease), tonumber(held)
     more_r, more_t, more_i = tonumber(more_r), tonumber(more_t), tonumber(more_i)

@@ -58,6 +58,7 @@ def known(router: RequestRouter) -> Outage:
     assert router.send_one_shot("Hello")["success"]
     outage = manager_of(router).outages()[0]
     wait_for(lambda: outage.epoch and outage.routers)
+    outage.tick()
     return outage
 
 
@@ -195,13 +196,13 @@ def test_two_routers_have_half_of_every_limit_each(
     wait_for(lambda: all(outage.routers == 2 for outage in outages), 15)
     time.sleep(2.5 * 2.1)  # until each is sure that the other counts it
     server.kill()
-    assert outcomes(one, 6) == ["success"] * 4 + ["rate_limited"] * 2
-    assert outcomes(other, 6) == ["success"] * 4 + ["rate_limited"] * 2
+    served = [outcomes(router, 6).count("success") for router in (one, other)]
+    assert sorted(served) in ([3, 4], [4, 4]), "two were served before"
     assert simulator.report()["totals"]["refused"] == 0
     server.start()
     wait_for(lambda: all(map(is_up, outages)), 15)
-    assert used(one) == 10
-    assert outcomes(one, 1) == outcomes(other, 1) == ["rate_limited"]
+    assert used(one) == 2 + sum(served)
+    assert outcomes(one, 5).count("success") == 8 - sum(served)
 
 
 def test_who_used_more_than_its_share_leaves_nothing_for_the_other(
@@ -216,6 +217,7 @@ def test_who_used_more_than_its_share_leaves_nothing_for_the_other(
     wait_for(lambda: all(outage.routers == 2 for outage in outages), 15)
     time.sleep(4.5)  # until their first requests have aged
     assert outcomes(one, 10) == ["success"] * 10
+    outages[1].tick()
     server.kill()
     assert outcomes(other, 1) == ["rate_limited"]
     with ThreadPoolExecutor(12) as pool:
@@ -331,7 +333,7 @@ def test_a_full_redis_is_away_until_it_has_memory(
     admin.config_set("maxmemory", 1)
     assert outcomes(router, 2) == ["success"] * 2
     assert outage.state is State.AWAY
-    assert "OOM" in router.health_check()["redis"]["reason"]
+    assert "maxmemory" in router.health_check()["redis"]["reason"]
     admin.config_set("maxmemory", 0)
     wait_for(lambda: is_up(outage))
     assert used(router) == 3
@@ -346,7 +348,7 @@ def test_a_master_that_became_a_replica_is_away_until_it_is_a_master_again(
     admin.replicaof("127.0.0.1", 1)
     assert outcomes(router, 2) == ["success"] * 2
     assert outage.state is State.AWAY
-    assert "READONLY" in (outage.away or "")
+    assert "read only" in (outage.away or "")
     admin.replicaof("NO", "ONE")
     wait_for(lambda: is_up(outage))
     assert used(router) == 3
