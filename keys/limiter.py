@@ -183,6 +183,8 @@ class Limiter:
         desk = self._desk(reservation.shard)
         own = desk.outage.own
         if desk.outage.state is not State.UP:
+            # What a provider says is used holds what other routers have yet to tell Redis.
+            end = replace(end, quotas=())
             desk.local.settled(reservation, end)
             if own.is_untold(reservation.id) or desk.outage.away is not None:
                 own.settle_later(reservation, end, time.monotonic())
@@ -195,7 +197,7 @@ class Limiter:
         if isinstance(settled, StateLost) or (
             isinstance(settled, RedisError) and out_of_service(settled)
         ):
-            own.settle_later(reservation, end, time.monotonic())
+            own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
             desk.local.settled(reservation, end)
             return others
         if isinstance(settled, RedisError):
