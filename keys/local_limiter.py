@@ -151,9 +151,10 @@ class LocalLimiter:
             return
         self._counted.add(reservation_id)
         group = self._group(ring, self.began_ms)
-        group.ring.advance(at_ms)  # a turn may have been promised ahead of time
+        counted = group.ring.advance(at_ms)  # a turn may have been promised ahead of time
         slot = group.ring.add(at_ms, amounts)
-        group.before = group.before.plus(amounts)
+        if group.ring.advance(at_ms) != counted:  # else it is too old, and gives no right to more
+            group.before = group.before.plus(amounts)
         if group.seen is not None and at_ms >= group.seen.at_ms:
             group.since_seen = group.since_seen.plus(amounts)
         if till_ms == 0:

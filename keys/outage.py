@@ -153,6 +153,11 @@ class Outage:
         """Whether this process knows how much it may use by itself."""
         return self._local is not None
 
+    @property
+    def counting(self) -> LocalLimiter | None:
+        """The local limiter, if it counts, whether or not it may admit."""
+        return self._local
+
     def now_ms(self) -> int:
         """The time of the local limiter."""
         return int(self._clock() * 1000)
