@@ -25,11 +25,8 @@ def checked(request: ChatRequest) -> ChatRequest:
         InvalidRequest: one is wrong; the message names it.
     """
     for message in request.messages:
-        if not isinstance(message.content, str):
-            raise InvalidRequest(f"prompt must be a str, not {type(message.content).__name__}")
-        if not message.content.strip():
-            raise InvalidRequest("prompt is empty; write what to ask")
-        _sendable("prompt", message.content)
+        if isinstance(message.content, str):
+            _sendable("prompt", message.content)
     if isinstance(request.system_prompt, str):
         _sendable("system_prompt", request.system_prompt)
     for name in ("system_prompt", "model_preference"):

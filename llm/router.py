@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
@@ -18,13 +18,19 @@ from core.events import RequestFinished, emit
 from core.once import once
 from core.types import ChatRequest, Message, Reply
 from llm.arguments import checked, mapping, texts
+from llm.options import Extras, messages_of, options_of
 from llm.parts import RouterParts
+from llm.providers.abilities import needs_of
 from llm.routing.drivers import run
 from llm.routing.flow import route
+from llm.routing.needs import able
 from llm.routing.prompts import build_prompt, need_of, selection_of
 
 if TYPE_CHECKING:
     from keys.explain import KeyExplanation
+
+
+Messages = Sequence[Message | Mapping[str, Any]]
 
 
 class Explained(TypedDict):
@@ -53,7 +59,7 @@ class RequestRouter:
 
     def send_one_shot(
         self,
-        prompt: str,
+        prompt: str | None = None,
         model_preference: str | None = None,
         system_prompt: str | None = None,
         expected_completion_tokens: int = 512,
@@ -67,6 +73,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> Reply:
         """Send one prompt, without history.
 
@@ -85,10 +93,16 @@ class RequestRouter:
             fallback_models: what else may answer, in this order.
             workload: `light`, `medium` or `heavy`: keys tagged so, or not tagged.
             tags: labels that a key must carry.
+            messages: in the prompt's place, the whole exchange as dicts of `role` and `content`,
+                with images and tool calls; see docs/requests.md.
+            extras: tools, tool_choice, response_format, stop, top_p, seed, provider_options. Keys
+                whose provider cannot do what is asked are left out; if none is left, the reply's
+                error_type is `invalid_request`.
 
         Returns:
-            A dict: `success, content, model, key_id, provider, tokens, conversation_id, attempts,
-            duration_ms`, and on failure `error, error_type` and, where known, `retry_after`.
+            A dict: `success, content, tool_calls, model, key_id, provider, tokens, conversation_id,
+            attempts, duration_ms`, and on failure `error, error_type` and, where known,
+            `retry_after`.
 
         Raises:
             core.errors.InvalidRequest: an argument is wrong. Nothing else is raised for what a
@@ -97,9 +111,11 @@ class RequestRouter:
         return self._run(
             self._request(
                 prompt,
+                messages,
                 fallback_models,
                 tags,
                 timeout,
+                extras,
                 system_prompt=system_prompt,
                 model_preference=model_preference,
                 workload=workload,
@@ -115,7 +131,7 @@ class RequestRouter:
     def send_chat(
         self,
         conv_id: str,
-        prompt: str,
+        prompt: str | None = None,
         user_id: str | None = None,
         model_preference: str | None = None,
         expected_completion_tokens: int = 512,
@@ -130,6 +146,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> Reply:
         """Send the next prompt of a conversation; its history goes along, cut to the model.
 
@@ -141,17 +159,21 @@ class RequestRouter:
             user_id: whose it is; another user's conversation is refused.
             system_prompt: kept with the conversation from now on.
             metadata: JSON values kept with the conversation.
+            messages: what is new, in the prompt's place: the results of tool calls, for example.
             prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
-            timeout, max_wait, priority, fallback_models, workload, tags: as for `send_one_shot`.
+            timeout, max_wait, priority, fallback_models, workload, tags, extras: as for
+            `send_one_shot`.
 
         Returns, raises:
             As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
         """
         request = self._request(
             prompt,
+            messages,
             fallback_models,
             tags,
             timeout,
+            extras,
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -168,7 +190,7 @@ class RequestRouter:
 
     def explain(
         self,
-        prompt: str,
+        prompt: str | None = None,
         model_preference: str | None = None,
         system_prompt: str | None = None,
         expected_completion_tokens: int = 512,
@@ -177,6 +199,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> Explained:
         """Tell for every key whether it would serve this prompt now, and why not. Reserves nothing.
 
@@ -189,15 +213,17 @@ class RequestRouter:
             ("chosen", "free", "passed over"), `why`, `free_in` seconds, `limits` and more.
 
         Raises:
-            core.errors.InvalidRequest: an argument is wrong.
+            core.errors.InvalidRequest: an argument is wrong, or no allowed model can do it.
             core.errors.NoKeys: no configured key fits.
             core.errors.StorageError: Redis did not answer.
         """
         request = self._request(
             prompt,
+            messages,
             fallback_models,
             tags,
             None,
+            extras,
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -205,7 +231,8 @@ class RequestRouter:
             max_output_tokens=max_output_tokens,
         )
         around, keys = self._parts.around, self._parts.driver.keys
-        selection = selection_of(request)
+        needs = needs_of(request.messages, request.options)
+        selection = able(selection_of(request), needs, around.abilities_of, around.models_of)
         built = build_prompt(request, None, model_preference, around.tokens)
         keys.refresh_ratios(selection)
         ratio = around.ratio_of(selection)
@@ -245,10 +272,12 @@ class RequestRouter:
 
     def _request(
         self,
-        prompt: str,
+        prompt: str | None,
+        messages: Messages | None,
         fallback_models: Sequence[str],
         tags: Mapping[str, str] | None,
         timeout: float | None,
+        extras: Extras,
         **asked: Any,
     ) -> ChatRequest:
         """The request of a caller's arguments, checked."""
@@ -256,7 +285,8 @@ class RequestRouter:
         return checked(
             ChatRequest(
                 request_id=uuid4().hex,
-                messages=(Message("user", prompt),),
+                messages=messages_of(prompt, messages, goes_on="conv_id" in asked),
+                options=options_of(self._parts.driver.providers.names(), **extras),
                 fallback_models=texts("fallback_models", fallback_models),
                 tags=mapping("tags", tags),
                 timeout=usual if timeout is None else timeout,

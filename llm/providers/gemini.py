@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core.content import ToolCall
 from core.errors import AuthenticationFailed, ContentBlocked
 from core.types import ProviderReply, StopReason, Usage
+from llm.providers.abilities import Ability, abilities_of
 from llm.providers.base import ProviderCall
 from llm.providers.gemini_errors import RULES, refusal_of
 from llm.providers.gemini_requests import body_of
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, clean, count, nonsense, objects
+from llm.providers.translate import (
+    Answer,
+    Refusal,
+    clean,
+    count,
+    new_call_id,
+    nonsense,
+    objects,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -46,6 +57,10 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
     """
 
     rules: ClassVar = RULES
+
+    def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
+        """What is known of a model; see `llm/providers/abilities.py`."""
+        return abilities_of("gemini", model, base_url)
 
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> genai.Client:
         import httpx2
@@ -117,13 +132,14 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
         text = clean("".join(_texts(parts)))
         if not text and finish not in _STOP:
             raise nonsense(call, answer, f"no text (finishReason {finish})")
-        asks_for_call = any("functionCall" in part for part in parts)
+        calls = _tool_calls(parts)
         model = body.get("modelVersion")
         return ProviderReply(
             content=text,
             model=model if isinstance(model, str) and model else call.model,
-            stop_reason="tool_calls" if asks_for_call else _STOP.get(finish, "other"),
+            stop_reason="tool_calls" if calls else _STOP.get(finish, "other"),
             usage=_usage(body.get("usageMetadata")),
+            tool_calls=calls,
         )
 
 
@@ -174,6 +190,23 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 def _texts(parts: list[dict[str, Any]]) -> list[str]:
     texts = [part.get("text") for part in parts if not part.get("thought")]
     return [text for text in texts if isinstance(text, str)]
+
+
+def _tool_calls(parts: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
+    calls = []
+    for part in parts:
+        call, signature = part.get("functionCall"), part.get("thoughtSignature")
+        if not isinstance(call, dict):
+            continue
+        calls.append(
+            ToolCall(
+                id=str(call.get("id") or new_call_id()),
+                name=clean(str(call.get("name"))),
+                arguments=clean(json.dumps(call.get("args") or {}, ensure_ascii=False)),
+                signature=signature if isinstance(signature, str) else None,
+            )
+        )
+    return tuple(calls)
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from conversation.records import Conversation
+from core.content import ToolCall
 from core.deadlines import no_later_than
 from core.errors import AdapterFault, AuthenticationFailed, RouterError
 from core.types import ProviderReply, Reply, Usage
@@ -115,6 +116,7 @@ class _Performer:
                 temperature=effect.temperature,
                 timeout=effect.timeout,
                 base_url=key.base_url,
+                options=effect.options,
             )
             take_sent()
             self._sent_at = time.monotonic()
@@ -152,6 +154,7 @@ class _Performer:
 def _checked(provider: str, reply: Any) -> ProviderReply:
     """The reply of an adapter that keeps its contract."""
     right = isinstance(reply, ProviderReply) and isinstance(reply.content, str)
+    right = right and all(isinstance(call, ToolCall) for call in reply.tool_calls)
     if right and reply.usage is not None:
         usage = reply.usage
         right = isinstance(usage, Usage) and all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conversation.records import Turn
+from core.content import NO_OPTIONS, Options
 from core.types import Message
 from keys.policies import Need
 from keys.reservations import End, Reservation
@@ -49,6 +50,7 @@ class Send:
     max_output_tokens: int
     temperature: float | None
     timeout: float
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)

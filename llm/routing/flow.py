@@ -37,11 +37,14 @@ from core.events import (
     UserRefused,
     emit,
 )
-from core.types import Attempt, ChatRequest, ProviderReply, Reply
+from core.types import Attempt, ChatRequest, Message, ProviderReply, Reply
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
+from keys.spec import KeySpec
+from llm.providers.abilities import EVERYTHING, Ability, needs_of
 from llm.routing.backoff import pause
 from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.needs import Abilities, able
 from llm.routing.outcomes import (
     answered_end,
     cooled,
@@ -79,6 +82,10 @@ class RetryRules:
     base_backoff: float = 0.5
 
 
+def _all_abilities(key: KeySpec) -> frozenset[Ability]:
+    return EVERYTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the flow knows without asking for it.
@@ -86,6 +93,7 @@ class Surroundings:
     Args:
         models_of: the models of the keys that a selection allows, the preferred ones first.
         ratio_of: real input tokens for each estimated one, of the model that a selection prefers.
+        abilities_of: what a key's provider and model can do beyond plain text.
         clock: seconds that only go forwards.
         chance: numbers from 0 to 1, for the jitter of pauses.
     """
@@ -94,6 +102,7 @@ class Surroundings:
     tokens: TokenCounter
     models_of: Callable[[Selection], Sequence[str]]
     ratio_of: Callable[[Selection], float]
+    abilities_of: Abilities = _all_abilities
     clock: Callable[[], float] = monotonic
     chance: Callable[[], float] = random
 
@@ -128,11 +137,12 @@ class _Journey:
 
     def run(self) -> Flow:
         request, around = self.request, self.around
-        selection = selection_of(request)
+        selection = self._able(selection_of(request), request.messages)
         conversation = yield from self._admit()
         user_id, fitted_for = request.user_id, request.model_preference
         if conversation is not None:
             user_id = conversation.admit(user_id)
+            selection = self._able(selection, (*conversation.messages, *request.messages))
             fitted_for = widest(around.models_of(selection), request)
         prompt = build_prompt(request, conversation, fitted_for, around.tokens)
         while True:
@@ -172,6 +182,11 @@ class _Journey:
                 turn = turn_of(request, reply, counts, user_id, around.tokens)
                 yield from self._settle(reservation, answered_end(reservation, reply), turn)
                 return answered(request, key, reply, counts, self.attempts, self.elapsed())
+
+    def _able(self, selection: Selection, messages: Sequence[Message]) -> Selection:
+        """The selection without the keys that cannot do what is asked; raises if none can."""
+        around, needs = self.around, needs_of(messages, self.request.options)
+        return able(selection, needs, around.abilities_of, around.models_of)
 
     def _admit(self) -> Generator[Effect, Any, Conversation | None]:
         """The conversation of a request whose user may ask now."""
@@ -252,6 +267,7 @@ class _Journey:
             max_output_tokens=self.request.max_output_tokens,
             temperature=self.request.temperature,
             timeout=self._time_left(),
+            options=self.request.options,
         )
 
     def _pause(self, error: RouterError) -> float:
