@@ -60,6 +60,20 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts whose vectors are asked for.
+
+    Args:
+        request: all else that a request has; it has no messages and expects no output.
+        dimensions: the length of the vectors; None leaves it to the model.
+    """
+
+    request: ChatRequest
+    texts: tuple[str, ...]
+    dimensions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens that a provider says it counted. `cached` is the part of `input` read from a cache."""
 
@@ -105,7 +119,7 @@ class ProviderReply:
 class EmbeddingReply:
     """A provider's vectors, one for each text and in their order."""
 
-    vectors: tuple[tuple[float, ...], ...]
+    vectors: tuple[list[float], ...]
     model: str
     usage: Usage | None
     quotas: tuple[ProviderQuota, ...] = ()
@@ -128,6 +142,25 @@ class Attempt(TypedDict):
     outcome: str
     error: NotRequired[str]
     duration_ms: float
+
+
+class EmbedReply(TypedDict):
+    """What `embed` returns; on failure `partial` has the vectors of the first texts."""
+
+    success: bool
+    request_id: str
+    embeddings: list[list[float]] | None
+    model: str | None
+    key_id: str | None
+    key_ids: list[str]
+    provider: str | None
+    tokens: TokenCounts
+    attempts: list[Attempt]
+    duration_ms: float
+    partial: NotRequired[list[list[float]]]
+    error: NotRequired[str]
+    error_type: NotRequired[str]
+    retry_after: NotRequired[float]
 
 
 class CalledFunction(TypedDict):

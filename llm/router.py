@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
+from core.content import Options
 from core.events import RequestFinished, emit
 from core.once import once
-from core.types import ChatRequest, Message, Reply
-from llm.arguments import checked, mapping, texts
+from core.types import ChatRequest, EmbeddingRequest, EmbedReply, Message, Reply
+from llm.arguments import checked, checked_dimensions, embeddable, mapping, texts
 from llm.options import Extras, messages_of, options_of
 from llm.parts import RouterParts
 from llm.providers.abilities import needs_of
 from llm.routing.drivers import run
+from llm.routing.embedding import route_embeddings
 from llm.routing.flow import route
 from llm.routing.needs import able
 from llm.routing.prompts import build_prompt, need_of, selection_of
@@ -188,6 +190,66 @@ class RequestRouter:
         )
         return self._run(request)
 
+    def embed(
+        self,
+        texts: Sequence[str],
+        model_preference: str | None = None,
+        *,
+        dimensions: int | None = None,
+        user_id: str | None = None,
+        timeout: float | None = None,
+        max_wait: float = 0.0,
+        priority: int = 0,
+        workload: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> EmbedReply:
+        """Embed texts, in as many calls as the provider's limits ask for.
+
+        Args:
+            texts: what to embed; none may be empty.
+            model_preference: the model; None takes the first configured one that makes embeddings.
+                All texts go to one model.
+            dimensions: the length of the vectors, where the model lets it be chosen.
+            timeout: seconds for all calls together.
+            user_id, max_wait, priority, workload, tags, provider_options: as for `send_one_shot`.
+
+        Returns:
+            A dict: `success, embeddings` (a list of numbers for each text, in their order)`, model,
+            key_id` (the last that served)`, key_ids, provider, tokens, attempts, duration_ms`, and
+            on failure `error, error_type`, where known `retry_after`, and as `partial` the vectors
+            of the first texts, as far as it came.
+
+        Raises:
+            core.errors.InvalidRequest: an argument is wrong.
+
+        Example:
+            >>> router.embed(["Hello", "World"], "text-embedding-3-small")     # doctest: +SKIP
+        """
+        request = EmbeddingRequest(
+            self._plain_request(
+                (),
+                options_of(self._names(), provider_options=provider_options),
+                (),
+                tags,
+                timeout,
+                model_preference=model_preference,
+                workload=workload,
+                expected_completion_tokens=0,
+                max_output_tokens=0,
+                temperature=None,
+                max_wait=max_wait,
+                priority=priority,
+                user_id=user_id,
+            ),
+            embeddable(texts),
+            checked_dimensions(dimensions),
+        )
+        parts = self._parts
+        reply = run(route_embeddings(request, parts.around), parts.driver, request.request.timeout)
+        _emit_finished(reply, None)
+        return reply
+
     def explain(
         self,
         prompt: str | None = None,
@@ -281,12 +343,25 @@ class RequestRouter:
         **asked: Any,
     ) -> ChatRequest:
         """The request of a caller's arguments, checked."""
+        found = messages_of(prompt, messages, goes_on="conv_id" in asked)
+        options = options_of(self._names(), **extras)
+        return self._plain_request(found, options, fallback_models, tags, timeout, **asked)
+
+    def _plain_request(
+        self,
+        messages: tuple[Message, ...],
+        options: Options,
+        fallback_models: Sequence[str],
+        tags: Mapping[str, str] | None,
+        timeout: float | None,
+        **asked: Any,
+    ) -> ChatRequest:
         usual = self._parts.settings.llm_request_timeout_seconds
         return checked(
             ChatRequest(
                 request_id=uuid4().hex,
-                messages=messages_of(prompt, messages, goes_on="conv_id" in asked),
-                options=options_of(self._parts.driver.providers.names(), **extras),
+                messages=messages,
+                options=options,
                 fallback_models=texts("fallback_models", fallback_models),
                 tags=mapping("tags", tags),
                 timeout=usual if timeout is None else timeout,
@@ -297,21 +372,28 @@ class RequestRouter:
     def _run(self, request: ChatRequest) -> Reply:
         parts = self._parts
         reply = run(route(request, parts.around), parts.driver, request.timeout)
-        emit(
-            RequestFinished(
-                request_id=request.request_id,
-                outcome=reply.get("error_type", "success"),
-                model=reply["model"],
-                key_id=reply["key_id"],
-                attempts=len(reply["attempts"]),
-                input_tokens=reply["tokens"]["input"],
-                output_tokens=reply["tokens"]["output"],
-                duration_ms=reply["duration_ms"],
-                error=reply.get("error"),
-                conversation_id=request.conv_id,
-            )
-        )
+        _emit_finished(reply, request.conv_id)
         return reply
+
+    def _names(self) -> tuple[str, ...]:
+        return self._parts.driver.providers.names()
+
+
+def _emit_finished(reply: Reply | EmbedReply, conv_id: str | None) -> None:
+    emit(
+        RequestFinished(
+            request_id=reply["request_id"],
+            outcome=reply.get("error_type", "success"),
+            model=reply["model"],
+            key_id=reply["key_id"],
+            attempts=len(reply["attempts"]),
+            input_tokens=reply["tokens"]["input"],
+            output_tokens=reply["tokens"]["output"],
+            duration_ms=reply["duration_ms"],
+            error=reply.get("error"),
+            conversation_id=conv_id,
+        )
+    )
 
 
 @once

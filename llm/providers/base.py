@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from core.content import NO_OPTIONS, Options
 from core.types import EmbeddingReply, Message, ProviderReply
 from llm.providers.abilities import Ability
+from llm.providers.embedding_limits import EmbeddingLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,9 @@ class EmbeddingAdapter(Protocol):
 
     def embed(self, call: EmbeddingCall) -> EmbeddingReply:
         """Call the provider once. Raises as `send`."""
+
+    def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
+        """How much one call may hold."""
 
 
 class _Sending(threading.local):

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.content import ToolCall
 from core.errors import ContentBlocked
-from core.types import ProviderReply, StopReason, Usage
+from core.types import EmbeddingReply, ProviderReply, StopReason, Usage
 from llm.providers.abilities import Ability, abilities_of
-from llm.providers.base import ProviderCall
+from llm.providers.base import EmbeddingCall, ProviderCall
+from llm.providers.embedding_limits import EmbeddingLimits, embedding_limits
 from llm.providers.headers import openai_quotas
+from llm.providers.openai_embeddings import embedding_body_of, read_embeddings
 from llm.providers.openai_errors import RULES, filtered, refusal_of
 from llm.providers.openai_requests import OFFICIAL, body_of
 from llm.providers.sdk import SdkAdapter
@@ -50,6 +52,14 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
         """What is known of a model; see `llm/providers/abilities.py`."""
         return abilities_of("openai", model, base_url)
 
+    def embed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """Ask for vectors, as `send` asks for an answer."""
+        return read_embeddings(call, self._answer(call, self._ask_embeddings))
+
+    def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
+        """What is known of an address; see `llm/providers/embedding_limits.py`."""
+        return embedding_limits("openai", base_url)
+
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> openai.OpenAI:
         import openai
 
@@ -65,6 +75,14 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
         return client
 
     def _ask(self, client: openai.OpenAI, call: ProviderCall) -> Answer:
+        return self._post(client, "/chat/completions", body_of(call), call)
+
+    def _ask_embeddings(self, client: openai.OpenAI, call: EmbeddingCall) -> Answer:
+        return self._post(client, "/embeddings", embedding_body_of(call), call)
+
+    def _post(
+        self, client: openai.OpenAI, path: str, body: dict[str, Any], call: ProviderCall
+    ) -> Answer:
         import httpx2
         import openai
 
@@ -72,8 +90,8 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
             # The SDK's documented way for requests of one's own. `chat.completions.create` walks
             # its forty parameters' types to rename what needs no renaming: half a millisecond.
             response = client.post(
-                "/chat/completions",
-                body=body_of(call),
+                path,
+                body=body,
                 options={"timeout": call.timeout, "security": {"bearer_auth": True}},
                 cast_to=httpx2.Response,
             )

@@ -20,7 +20,7 @@ OFFICIAL = "https://api.openai.com/v1"
 # They refuse any temperature but 1, and `max_tokens` ("use max_completion_tokens instead").
 _REASONING = re.compile(r"^(?:[\w.-]+/)?(?:ft:)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
 _GOOGLE = "generativelanguage.googleapis.com"
-_OPENAI_HOSTS = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
+OPENAI_HOSTS = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
 
 def body_of(call: ProviderCall) -> dict[str, Any]:
@@ -118,7 +118,7 @@ def _format(shape: ResponseFormat) -> dict[str, Any]:
 
 def _limits(call: ProviderCall) -> dict[str, Any]:
     reasoning = _REASONING.match(call.model) is not None
-    new_name = reasoning or host_of(call).endswith(_OPENAI_HOSTS)
+    new_name = reasoning or host_of(call).endswith(OPENAI_HOSTS)
     options: dict[str, Any] = {
         "max_completion_tokens" if new_name else "max_tokens": call.max_output_tokens
     }

@@ -10,7 +10,13 @@ from functools import cache
 from core.errors import ConfigurationError
 from keys.spec import KeySpec
 from llm.providers.abilities import EVERYTHING, NOTHING, Ability
-from llm.providers.base import AbleAdapter, AdapterFactory, ProviderAdapter
+from llm.providers.base import (
+    AbleAdapter,
+    AdapterFactory,
+    EmbeddingAdapter,
+    ProviderAdapter,
+)
+from llm.providers.embedding_limits import EmbeddingLimits
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -86,6 +92,13 @@ class ProviderRegistry:
         if isinstance(adapter, AbleAdapter):
             return adapter.abilities(key.model_name, key.base_url)
         return NOTHING
+
+    def embedding_limits_of(self, key: KeySpec) -> EmbeddingLimits:
+        """How much one call for embeddings on a key may hold, as its adapter says."""
+        adapter = self.get(key.provider)
+        if isinstance(adapter, EmbeddingAdapter):
+            return adapter.embedding_limits(key.base_url)
+        return EmbeddingLimits(1, 1)
 
     def names(self) -> tuple[str, ...]:
         """All registered names, sorted."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from conversation.records import Conversation
-from core.content import ToolCall
 from core.deadlines import no_later_than
 from core.errors import AdapterFault, AuthenticationFailed, RouterError
-from core.types import ProviderReply, Reply, Usage
+from core.types import EmbeddingReply, ProviderReply
 from keys.reservations import Overdrawn
-from llm.providers.base import ProviderCall, take_sent
+from llm.providers.base import EmbeddingAdapter, EmbeddingCall, ProviderCall, take_sent
 from llm.providers.redact import redact
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
-from llm.routing.flow import Flow
+from llm.routing.calls import call_of, checked_reply, checked_vectors
+from llm.routing.effects import Admit, Effect, Embed, Reserve, Send, Settle, Sleep
 
 if TYPE_CHECKING:
     from conversation.store import ConversationStore
@@ -25,6 +24,9 @@ if TYPE_CHECKING:
     from keys.rate_limiter import RateLimiter
     from keys.secret_store import CachedSecrets
     from llm.providers.registry import ProviderRegistry
+
+
+ReplyT = TypeVar("ReplyT")
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Parts:
     sleep: Callable[[float], None] = time.sleep
 
 
-def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
+def run(flow: Generator[Effect, Any, ReplyT], parts: Parts, timeout: float) -> ReplyT:
     """Run a flow to its reply on this thread. Whatever interrupts an effect is thrown into it.
 
     Args:
@@ -57,7 +59,7 @@ def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
                 else:
                     effect = flow.send(result)
         except StopIteration as end:
-            reply: Reply = end.value
+            reply: ReplyT = end.value
             return reply
 
 
@@ -82,7 +84,7 @@ class _Performer:
                     max_wait=effect.max_wait,
                     priority=effect.priority,
                 )
-            case Send():
+            case Send() | Embed():
                 return self._send(effect)
             case Settle():
                 return self._settle(effect)
@@ -100,27 +102,19 @@ class _Performer:
         overdrawn = limiter.read_take(took)
         return store.read_load(effect.conv_id, loaded) if overdrawn is None else overdrawn
 
-    def _send(self, effect: Send) -> ProviderReply:
+    def _send(self, effect: Send | Embed) -> ProviderReply | EmbeddingReply:
         parts, key = self._parts, effect.key
         call: ProviderCall | None = None
         try:
             adapter = parts.providers.get(key.provider)
-            call = ProviderCall(
-                provider=key.provider,
-                key_id=key.key_id,
-                secret=parts.secrets.get(key),
-                model=key.model_name,
-                messages=effect.messages,
-                system_prompt=effect.system_prompt,
-                max_output_tokens=effect.max_output_tokens,
-                temperature=effect.temperature,
-                timeout=effect.timeout,
-                base_url=key.base_url,
-                options=effect.options,
-            )
+            call = call_of(effect, parts.secrets.get(key))
             take_sent()
             self._sent_at = time.monotonic()
-            return _checked(key.provider, adapter.send(call))
+            if not isinstance(call, EmbeddingCall):
+                return checked_reply(key.provider, adapter.send(call))
+            if not isinstance(adapter, EmbeddingAdapter):
+                raise AdapterFault(f"the adapter of {key.provider} has no method embed")
+            return checked_vectors(call, adapter.embed(call))
         except RouterError as error:
             if isinstance(error, AuthenticationFailed):
                 parts.secrets.forget(key.key_id)  # the store may hold a newer one
@@ -149,21 +143,6 @@ class _Performer:
         except RouterError as error:
             return error
         return None
-
-
-def _checked(provider: str, reply: Any) -> ProviderReply:
-    """The reply of an adapter that keeps its contract."""
-    right = isinstance(reply, ProviderReply) and isinstance(reply.content, str)
-    right = right and all(isinstance(call, ToolCall) for call in reply.tool_calls)
-    if right and reply.usage is not None:
-        usage = reply.usage
-        right = isinstance(usage, Usage) and all(
-            type(count) is int and count >= 0 for count in (usage.input, usage.output, usage.cached)
-        )
-    if not right:
-        raise AdapterFault(f"the adapter of {provider} gave no right ProviderReply")
-    found: ProviderReply = reply
-    return found
 
 
 def _where(error: Exception) -> str:

@@ -54,6 +54,17 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Embed:
+    """Ask the provider for the vectors of texts, once. Gives an EmbeddingReply."""
+
+    key: KeySpec
+    texts: tuple[str, ...]
+    dimensions: int | None
+    timeout: float
+    options: Options = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Settle a reservation, mark what failed, and append a turn, in one round trip.
 
@@ -72,4 +83,4 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | Settle | Sleep
+Effect = Admit | Reserve | Send | Embed | Settle | Sleep

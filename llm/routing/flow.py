@@ -37,11 +37,12 @@ from core.events import (
     UserRefused,
     emit,
 )
-from core.types import Attempt, ChatRequest, Message, ProviderReply, Reply
+from core.types import Attempt, ChatRequest, Message, Reply
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from keys.spec import KeySpec
 from llm.providers.abilities import EVERYTHING, Ability, needs_of
+from llm.providers.embedding_limits import EmbeddingLimits
 from llm.routing.backoff import pause
 from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
 from llm.routing.needs import Abilities, able
@@ -82,6 +83,14 @@ class RetryRules:
     base_backoff: float = 0.5
 
 
+def _no_keys(selection: Selection) -> Sequence[KeySpec]:
+    return ()
+
+
+def _one_text(key: KeySpec) -> EmbeddingLimits:
+    return EmbeddingLimits(1, 1)
+
+
 def _all_abilities(key: KeySpec) -> frozenset[Ability]:
     return EVERYTHING
 
@@ -94,6 +103,8 @@ class Surroundings:
         models_of: the models of the keys that a selection allows, the preferred ones first.
         ratio_of: real input tokens for each estimated one, of the model that a selection prefers.
         abilities_of: what a key's provider and model can do beyond plain text.
+        keys_of: the keys that a selection allows, the best first.
+        embedding_limits_of: how much one call for embeddings may hold.
         clock: seconds that only go forwards.
         chance: numbers from 0 to 1, for the jitter of pauses.
     """
@@ -103,20 +114,23 @@ class Surroundings:
     models_of: Callable[[Selection], Sequence[str]]
     ratio_of: Callable[[Selection], float]
     abilities_of: Abilities = _all_abilities
+    keys_of: Callable[[Selection], Sequence[KeySpec]] = _no_keys
+    embedding_limits_of: Callable[[KeySpec], EmbeddingLimits] = _one_text
     clock: Callable[[], float] = monotonic
     chance: Callable[[], float] = random
 
 
 def route(request: ChatRequest, around: Surroundings) -> Flow:
     """Route one request to its reply; what a provider, Redis or a store does is never raised."""
-    journey = _Journey(request, around)
+    journey = Journey(request, around)
     try:
-        return (yield from journey.run())
+        reply: Reply = yield from journey.run()
+        return reply
     except RouterError as error:
         return failed(request, error, journey.attempts, journey.elapsed())
 
 
-class _Journey:
+class Journey:
     """One request on its way, and what it has been through."""
 
     def __init__(self, request: ChatRequest, around: Surroundings) -> None:
@@ -135,16 +149,16 @@ class _Journey:
     def elapsed(self) -> float:
         return self.around.clock() - self._started
 
-    def run(self) -> Flow:
+    def run(self) -> Generator[Effect, Any, Any]:
         request, around = self.request, self.around
-        selection = self._able(selection_of(request), request.messages)
+        selection = self._selection()
         conversation = yield from self._admit()
         user_id, fitted_for = request.user_id, request.model_preference
         if conversation is not None:
             user_id = conversation.admit(user_id)
             selection = self._able(selection, (*conversation.messages, *request.messages))
             fitted_for = widest(around.models_of(selection), request)
-        prompt = build_prompt(request, conversation, fitted_for, around.tokens)
+        prompt = self._prompt(conversation, fitted_for)
         while True:
             reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
@@ -152,8 +166,8 @@ class _Journey:
             try:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
-                    fitted = build_prompt(request, conversation, key.model_name, around.tokens)
-                reply: ProviderReply = yield self._send(reservation, fitted)
+                    fitted = self._prompt(conversation, key.model_name)
+                reply = yield self._send(reservation, fitted)
             except DeadlineExceeded:
                 yield from self._settle(reservation, unsent_end())
                 raise
@@ -178,10 +192,25 @@ class _Journey:
                 raise
             else:
                 self._note(reservation, "success", around.clock() - began)
-                counts = token_counts(reply, fitted, around.tokens)
-                turn = turn_of(request, reply, counts, user_id, around.tokens)
-                yield from self._settle(reservation, answered_end(reservation, reply), turn)
-                return answered(request, key, reply, counts, self.attempts, self.elapsed())
+                return (yield from self._answer(reservation, reply, fitted, user_id))
+
+    def _answer(
+        self, reservation: Reservation, reply: Any, prompt: Prompt, user_id: str | None
+    ) -> Generator[Effect, Any, Any]:
+        """Settle an attempt that was answered, and say so to the caller."""
+        request, tokens = self.request, self.around.tokens
+        counts = token_counts(reply, prompt, tokens)
+        turn = turn_of(request, reply, counts, user_id, tokens)
+        yield from self._settle(reservation, answered_end(reservation, reply), turn)
+        return answered(request, reservation.key, reply, counts, self.attempts, self.elapsed())
+
+    def _prompt(self, conversation: Conversation | None, model: str | None) -> Prompt:
+        """What would be sent to a model."""
+        return build_prompt(self.request, conversation, model, self.around.tokens)
+
+    def _selection(self) -> Selection:
+        """The keys that may serve, as far as the request alone decides."""
+        return self._able(selection_of(self.request), self.request.messages)
 
     def _able(self, selection: Selection, messages: Sequence[Message]) -> Selection:
         """The selection without the keys that cannot do what is asked; raises if none can."""
@@ -259,7 +288,7 @@ class _Journey:
         if unsaved is not None and request.conv_id is not None:
             emit(ConversationNotSaved(request.request_id, request.conv_id, str(unsaved)))
 
-    def _send(self, reservation: Reservation, prompt: Prompt) -> Send:
+    def _send(self, reservation: Reservation, prompt: Prompt) -> Effect:
         return Send(
             key=reservation.key,
             messages=prompt.messages,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from conversation.records import StoredMessage, Turn
 from core.errors import ContentBlocked, ProviderError, RouterError
 from core.events import KeyCooledDown
-from core.types import ChatRequest, Message, ProviderReply, TokenCounts
+from core.types import ChatRequest, EmbeddingReply, Message, ProviderReply, TokenCounts
 from keys.policies import (
     charge_answered,
     charge_rejected,
@@ -22,7 +22,7 @@ from llm.tokens import TokenCounter
 from lua.limiter_types import Mark
 
 
-def answered_end(reservation: Reservation, reply: ProviderReply) -> End:
+def answered_end(reservation: Reservation, reply: ProviderReply | EmbeddingReply) -> End:
     """The end of an attempt that was answered."""
     key = reservation.key
     policy = policy_of(key.provider, key.base_url)
