@@ -22,6 +22,7 @@ from core.content import (
     ToolCall,
     ToolChoice,
     images_of,
+    text_of,
 )
 from core.errors import InvalidRequest
 from core.types import Message, ReplyToolCall, Role
@@ -208,7 +209,9 @@ def _content(value: object, where: str, *, missing_is_empty: bool) -> Content:
         return _text(value, where)
     if not isinstance(value, (list, tuple)):
         raise _wrong(where, value, "a text or a list of parts")
-    return tuple(_part(part, f"{where}[{at}]") for at, part in enumerate(value))
+    parts = tuple(_part(part, f"{where}[{at}]") for at, part in enumerate(value))
+    # Without an image it is a text, for every provider and adapter.
+    return parts if images_of(parts) else text_of(parts)
 
 
 def _part(value: object, where: str) -> Part:

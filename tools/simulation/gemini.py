@@ -104,8 +104,9 @@ class Gemini(Dialect):
 
     def stream(self, call: Call, answer: Answer, tokens: int) -> Iterator[tuple[bytes, int]]:
         responses: list[tuple[Json, int]] = []
-        if answer.outcome in ("filtered", "prompt_blocked"):
-            responses.append((self.reply(call, answer), 0))
+        if answer.outcome in ("filtered", "prompt_blocked", "called"):
+            produced = answer.output_tokens if answer.outcome == "called" else 0
+            responses.append((self.reply(call, answer), produced))
         else:
             so_far, pieces = 0, list(answer.pieces(tokens))
             for index, (piece, produced) in enumerate(pieces):

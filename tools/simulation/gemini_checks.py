@@ -64,9 +64,7 @@ def check(body: Json, model: str) -> Asked:
     return Asked(
         functions=()
         if calling.get("mode") == "NONE"
-        else tuple(
-            Function(each["name"], each.get("parametersJsonSchema") or {}) for each in declared
-        ),
+        else tuple(Function(each["name"], _parameters(each)) for each in declared),
         must=calling.get("mode") == "ANY",
         only=names[0],
         after_result=any("functionResponse" in part for part in contents[-1].get("parts") or []),
@@ -89,6 +87,15 @@ def check_batch(requests: list[Any]) -> None:
             raise InvalidRequest(
                 f"* BatchEmbedContentsRequest.requests[{at}].content: contents must not be empty\n"
             )
+
+
+def _parameters(declared: Json) -> Json:
+    # The API takes a field's name in both spellings, and the SDK sends this one in the second.
+    for name in ("parametersJsonSchema", "parameters_json_schema"):
+        if declared.get(name):
+            parameters: Json = declared[name]
+            return parameters
+    return {}
 
 
 def _check_names(given: Json, known: frozenset[str], where: str) -> None:
