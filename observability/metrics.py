@@ -20,6 +20,8 @@ from core.events import (
     Event,
     KeysRejected,
     RequestFinished,
+    SecretNotRefreshed,
+    SecretStoreFailing,
     SettleFailed,
     UserRefused,
 )
@@ -145,7 +147,13 @@ def _count(event: Event) -> None:
                 RATE_LIMITED.labels("router").inc()
         case UserRefused():
             _child(RATE_LIMITED, event.source).inc()
-        case SettleFailed() | ConversationNotSaved() | KeysRejected():
+        case (
+            SettleFailed()
+            | ConversationNotSaved()
+            | KeysRejected()
+            | SecretStoreFailing()
+            | SecretNotRefreshed()
+        ):
             FAULTS.labels(type(event).__name__).inc()
 
 

@@ -13,15 +13,19 @@ from llm.providers.base import EmbeddingCall, ProviderCall
 from llm.routing.effects import Embed, Send
 
 
-def call_of(effect: Send | Embed, secret: SecretStr) -> ProviderCall:
-    """The call that an effect asks for; an EmbeddingCall of an Embed."""
+def call_of(effect: Send | Embed, secret: SecretStr, timeout: float) -> ProviderCall:
+    """The call that an effect asks for; an EmbeddingCall of an Embed.
+
+    Args:
+        timeout: seconds that the effect's own have left now.
+    """
     key = effect.key
     shared: dict[str, Any] = {
         "provider": key.provider,
         "key_id": key.key_id,
         "secret": secret,
         "model": key.model_name,
-        "timeout": effect.timeout,
+        "timeout": timeout,
         "base_url": key.base_url,
         "options": effect.options,
     }

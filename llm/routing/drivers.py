@@ -8,15 +8,17 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import SecretStr
+
 from conversation.records import Conversation
 from core.deadlines import no_later_than
-from core.errors import AdapterFault, AuthenticationFailed, RouterError
+from core.errors import AdapterFault, DeadlineExceeded, RouterError
 from core.types import EmbeddingReply, ProviderReply
 from keys.reservations import Overdrawn
 from llm.providers.base import EmbeddingAdapter, EmbeddingCall, ProviderCall, take_sent
 from llm.providers.redact import redact
 from llm.routing.calls import call_of, checked_reply, checked_vectors
-from llm.routing.effects import Admit, Effect, Embed, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Embed, Renew, Reserve, Send, Settle, Sleep
 
 if TYPE_CHECKING:
     from conversation.store import ConversationStore
@@ -69,6 +71,7 @@ class _Performer:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._sent_at: float | None = None
+        self._secret: SecretStr | None = None
 
     def perform(self, effect: Effect) -> Any:
         match effect:
@@ -86,6 +89,8 @@ class _Performer:
                 )
             case Send() | Embed():
                 return self._send(effect)
+            case Renew():
+                return self._renew(effect)
             case Settle():
                 return self._settle(effect)
             case Sleep():
@@ -105,9 +110,11 @@ class _Performer:
     def _send(self, effect: Send | Embed) -> ProviderReply | EmbeddingReply:
         parts, key = self._parts, effect.key
         call: ProviderCall | None = None
+        end = time.monotonic() + effect.timeout
         try:
             adapter = parts.providers.get(key.provider)
-            call = call_of(effect, parts.secrets.get(key))
+            self._secret = parts.secrets.get(key, max(0.0, end - time.monotonic()))
+            call = call_of(effect, self._secret, _left_until(end, key.key_id))
             take_sent()
             self._sent_at = time.monotonic()
             if not isinstance(call, EmbeddingCall):
@@ -116,8 +123,6 @@ class _Performer:
                 raise AdapterFault(f"the adapter of {key.provider} has no method embed")
             return checked_vectors(call, adapter.embed(call))
         except RouterError as error:
-            if isinstance(error, AuthenticationFailed):
-                parts.secrets.forget(key.key_id)  # the store may hold a newer one
             if call is not None:
                 error.args = (redact(str(error), call.secret),)
             raise
@@ -126,6 +131,11 @@ class _Performer:
             raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
         finally:
             self._sent_at = take_sent() or self._sent_at
+
+    def _renew(self, effect: Renew) -> bool:
+        if self._secret is None:
+            return False
+        return self._parts.secrets.renew(effect.key, self._secret, effect.timeout)
 
     def _settle(self, effect: Settle) -> RouterError | None:
         late = 0.0
@@ -143,6 +153,14 @@ class _Performer:
         except RouterError as error:
             return error
         return None
+
+
+def _left_until(end: float, key_id: str) -> float:
+    """What the secret has left of an attempt's time."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded(f"the request's time was over when the secret of {key_id!r} came")
+    return left
 
 
 def _where(error: Exception) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from conversation.records import Conversation, Turn
 from conversation.window import PromptTooLong
 from core.errors import (
+    AuthenticationFailed,
     DeadlineExceeded,
     NoCapacity,
     NoKeys,
@@ -26,6 +27,7 @@ from core.errors import (
     ProviderRateLimited,
     RequestTooLarge,
     RouterError,
+    SecretError,
     StorageError,
     UserRateLimited,
 )
@@ -44,7 +46,7 @@ from keys.spec import KeySpec
 from llm.providers.abilities import EVERYTHING, Ability, needs_of
 from llm.providers.embedding_limits import EmbeddingLimits
 from llm.routing.backoff import pause
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
 from llm.routing.needs import Abilities, able
 from llm.routing.outcomes import (
     answered_end,
@@ -137,7 +139,7 @@ class Journey:
         self.request = request
         self.around = around
         self.attempts: list[Attempt] = []
-        self._started = around.clock()
+        self._started = self._began = around.clock()
         self._refused: set[str] = set()
         self._flaky: set[str] = set()
         self._throttled: set[str] = set()
@@ -162,12 +164,12 @@ class Journey:
         while True:
             reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
-            began = around.clock()
+            self._began = around.clock()
             try:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
                     fitted = self._prompt(conversation, key.model_name)
-                reply = yield self._send(reservation, fitted)
+                reply = yield from self._attempt(reservation, fitted)
             except DeadlineExceeded:
                 yield from self._settle(reservation, unsent_end())
                 raise
@@ -178,7 +180,7 @@ class Journey:
                 self._last_error = error
             except RouterError as error:
                 verdict = verdict_on(error)
-                self._note_failure(reservation, error, verdict, around.clock() - began)
+                self._note_failure(reservation, error, verdict, around.clock() - self._began)
                 yield from self._settle(reservation, failed_end(reservation, error, verdict))
                 if not verdict.retry or len(self.attempts) > around.rules.max_retries:
                     raise
@@ -191,7 +193,7 @@ class Journey:
                 yield from self._settle(reservation, unknown_end(reservation))
                 raise
             else:
-                self._note(reservation, "success", around.clock() - began)
+                self._note(reservation, "success", around.clock() - self._began)
                 return (yield from self._answer(reservation, reply, fitted, user_id))
 
     def _answer(
@@ -271,6 +273,31 @@ class Journey:
                 self._waited += outcome.waited
                 emit(CapacityWaited(request.request_id, True, outcome.waited))
             return outcome
+
+    def _attempt(self, reservation: Reservation, prompt: Prompt) -> Generator[Effect, Any, Any]:
+        """Send; and where a provider refused a secret that is not the newest, once more."""
+        try:
+            return (yield self._send(reservation, prompt))
+        except AuthenticationFailed as error:
+            refused = error
+            seconds = self.around.clock() - self._began
+            if not (yield from self._renew(reservation.key, error)):
+                raise
+        # What was refused was counted on nobody, so that the reservation serves the second call.
+        self._note(reservation, refused.error_type, seconds, str(refused), refused.status)
+        self._began = self.around.clock()
+        return (yield self._send(reservation, prompt))
+
+    def _renew(self, key: KeySpec, refused: AuthenticationFailed) -> Generator[Effect, Any, bool]:
+        """Whether the store has another secret than the one that was refused."""
+        try:
+            newer: bool = yield Renew(key, self._time_left())
+        except SecretError as error:
+            # Nobody knows whether it was the newest: no reason to take the key out of rotation.
+            raise type(error)(
+                f"{refused}; and there is no newer secret to be had: {error}"
+            ) from None
+        return newer
 
     def _settle(
         self, reservation: Reservation, end: End, turn: Turn | None = None
