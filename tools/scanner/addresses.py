@@ -88,7 +88,9 @@ def password_in_address(user: str, password: str) -> float:
     confidence = is_secret(password, Meaning("password", PASSWORD), True)
     if confidence:
         return max(confidence, 0.85)
-    if password.startswith("x-oauth") or wordy(password) or password.isdigit():
+    if password.startswith("x-oauth") or password.isdigit():
+        return 0.0
+    if wordy(password) and classes(password) < 3:
         return 0.0
     if password.isalpha() and len(password) < 12:
         return 0.0

@@ -22,7 +22,7 @@ _OPERATOR = (
     rb"(?:[ \t]{0,30}(?:=>|:=|\?=|\|\|=|={1,3}|:-|:{1,2}|->|\|\||\?\?|\|)(?:\*{2})?"
     rb"|%3[Dd]|%3[Aa]|\\u003[Dd]|[ \t]or(?=[ \t]))"
 )
-_BLOCK = rb"(?:[|>][+-]?[ \t]{0,4}\r?\n[ \t]{0,40})?"
+_BLOCK = rb"(?:<<[-~]?[\"']?\w{2,12}[\"']?\r?\n[ \t]{0,40}|[|>][+-]?[ \t]{0,4}\r?\n[ \t]{0,40})?"
 _WRAPPED = rb"(?:(?:new[ ])?[\w.:\[\]&!]{1,40}\([ \t\r\n]{0,20}(?=[bruf@$]{0,2}\\{0,7}[\"'`])){0,2}"
 _SCHEME = (
     rb"(?:(?:Bearer|Basic|Token|ApiKey|Api-Key|Key|SSWS|bearer|basic|token)(?:[ +]|%20){1,2})?"
@@ -46,11 +46,22 @@ _IN_ELEMENT = re.compile(
 _IN_NEXT_ELEMENT = re.compile(
     rb"</[\w:.-]{1,30}>\s{0,60}<[\w:.-]{1,30}>(?:<!\[CDATA\[)?()\s{0,40}(?=[^<\s])"
 )
-_VALUE_WORD = rb"(?:value|Value|val|VALUE|default|secret_string|secretString|SecretString|string_value|plaintext|content|data)"
-_BESIDE = re.compile(
-    b"\\\\{0,7}[\"']?[^\\n{}<>]{0,80}?\\{?(?:\\n[^\\n{}<>]{0,100}?){0,4}?\\b%b\\\\{0,7}[\"']?"
-    b"[ \\t]{0,20}[:=][ \\t]{0,20}(%b)?" % (_VALUE_WORD, _QUOTE)
+_VALUE_WORD = (
+    rb"(?:value|Value|val|VALUE|default|secret_string|secretString|SecretString|string_value"
+    rb"|plaintext|content|data|example)"
 )
+# A value that its own field tells of, in the same object or block as the name.
+_BESIDE = re.compile(
+    b"\\\\{0,7}[\"']?[^\\n{}<>]{0,80}?\\{?(?:\\r?\\n[^\\n{}<>]{0,100}?){0,4}?(?<=[\\s\"'{\\\\])%b"
+    b"\\\\{0,7}[\"']?[ \\t]{0,20}[:=][ \\t]{0,20}(%b)?" % (_VALUE_WORD, _QUOTE)
+)
+_VALUE_BEFORE = re.compile(
+    rb"\b(?:value|Value|val)\\{0,7}[\"']?[ \t]{0,8}[:=]\s{0,20}\\{0,7}[\"'](?P<value>[^\"'\n\\]{6,400})"
+    rb"\\{0,7}[\"']\s{0,20},\s{0,40}\\{0,7}[\"']?(?:name|key|Name|Key)\\{0,7}[\"']?\s{0,8}[:=]"
+    rb"\s{0,8}\\{0,7}[\"']?\Z"
+)
+_OPENS = re.compile(rb"[\"']?[ \t]{0,8}[:=]?[ \t]{0,8}(?:\{|\r?\n)")
+_PAIR = re.compile(rb"(?:=|\()?\s{0,4}\(\s{0,20}[\"'][^\"'\n]{1,64}[\"'],\s{0,20}(?P<quote>[\"'])")
 _IS_A_NAME = tuple(
     b"name key variable field header env label parameter id secret setting option var".split()
 )
@@ -66,7 +77,7 @@ _SETS_A_LINE = re.compile(
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _LONGEST_NAME = 48
-_MAY_FOLLOW = frozenset(b"\"'`])*=:> \t,|\\&%<?-/")
+_MAY_FOLLOW = frozenset(b"\"'`])*=:> \t\r\n,|\\&%<?-/")
 
 BEARER = Rule("bearer-token", "Bearer token")
 
@@ -96,6 +107,7 @@ def assignments(data: bytes, lower: bytes) -> Iterator[Match]:
                     if match:
                         seen.add(found.start)
                         yield match
+                        break
             at = lower.find(keyword, after)
 
 
@@ -130,15 +142,18 @@ def _named(data: bytes, at: int, after: int) -> Iterator[Assignment]:
         if words:
             name = words[0] + name
             means = _meaning(name)
-    if not means.kind:
+    if not means.kind or (data[start - 1 : start] == b":" and b"arn:" in data[start - 80 : start]):
         return
-    placed = _value_after(data, start, end, means.kind == "key")
-    if not placed:
-        return
-    value, quote, strict = placed
-    stop = _value_end(data, start, value, quote)
-    if stop - value >= 6 and (quote or not strict or _stands_alone(data, value, stop)):
-        yield Assignment(name.decode("latin-1"), value, stop, bool(quote), means)
+    shown = name.decode("latin-1")
+    for value, quote, strict in _values_after(data, start, end, means.kind == "key"):
+        stop = _value_end(data, start, value, quote)
+        if stop - value >= 6 and (quote or not strict or _stands_alone(data, value, stop)):
+            yield Assignment(shown, value, stop, bool(quote), means)
+    before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
+    if before.endswith((b"name", b"key")):
+        found = _VALUE_BEFORE.search(data, max(0, start - 500), start)
+        if found:
+            yield Assignment(shown, *found.span("value"), True, means)
 
 
 @lru_cache(8192)
@@ -146,38 +161,46 @@ def _meaning(name: bytes) -> Meaning:
     return meaning(name.decode("latin-1"))
 
 
-def _value_after(
+def _values_after(
     data: bytes, start: int, end: int, weak: bool
-) -> tuple[int, bytes | None, bool] | None:
-    """Where the value of the name at `start` to `end` begins, its quote, and whether it is strict.
+) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Where the value of the name at `start` to `end` may begin, its quote, and whether strict.
 
     A strict place is one that much else than values stand in.
     """
     found = _ASSIGNED.match(data, end)
-    if found:
-        return None if weak and not found[1] else (found.end(), found[1], False)
+    if found and (found[1] or not weak):
+        yield found.end(), found[1], False
     if weak:
-        return None
+        return
     following = data[end : end + 90]
-    if b"," in following:
+    if found is None and b"," in following:
         found = _NEXT_ARGUMENT.match(data, end)
         if found:
-            return found.end(), found[1], True
+            yield found.end(), found[1], True
     if b">" in following or b"value=" in following or b"content=" in following:
         for pattern in (_IN_VALUE_ATTRIBUTE, _IN_NEXT_ELEMENT, _IN_ELEMENT):
-            found = pattern.match(data, end)
-            if found:
-                return found.end(), found[1] or b"<", False
+            inside = pattern.match(data, end)
+            if inside:
+                yield inside.end(), inside[1] or b"<", False
+                return
+    if following.startswith(b"&gt;"):
+        yield end + 4, b"&lt;", False
+        return
+    pair = _PAIR.match(data, end)
+    if pair:
+        yield pair.end(), pair["quote"], False
+        return
     before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
-    if before.endswith(_IS_A_NAME):
-        found = _BESIDE.match(data, end)
+    if before.endswith(_IS_A_NAME) or _OPENS.match(data, end):
+        beside = _BESIDE.match(data, end)
+        if beside:
+            yield beside.end(), beside[1], False
+            return
+    if found is None:
+        found = _SPACED.match(data, end)
         if found:
-            return found.end(), found[1], False
-    found = _SPACED.match(data, end)
-    if not found:
-        return None
-    option = data[start : start + 1] == b"-"
-    return found.end(), found[1], not option
+            yield found.end(), found[1], data[start : start + 1] != b"-"
 
 
 def _sets_a_line(data: bytes, name_start: int) -> bool:

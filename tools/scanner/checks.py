@@ -5,10 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import zlib
 
-from .shapes import looks_random, wordy
+from .shapes import looks_random, wordiness, wordy
 
+# A telling prefix leaves little room for chance, so only clear words speak against a token.
+_CERTAIN = 0.66
+_PREFIX = re.compile("[a-z]{2,8}[_-](?:[a-z]{2,8}[_-])?")
+_GITHUB = re.compile(rb"gh[pousr]_[A-Za-z0-9]{36}")
+_JWT = re.compile(rb"eyJ[\w-]+\.[\w-]+\.")
 _BASE62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -26,9 +32,22 @@ def is_github_token(token: bytes) -> bool:
     return github_checksum(body[:-6]) == body[-6:]
 
 
-def is_random(token: bytes) -> bool:
-    """The part after the last separator of the prefix looks drawn, not written."""
-    return looks_random(token.decode("latin-1"))
+def is_varied(token: bytes) -> bool:
+    """Of many different characters; for shapes that nothing else has."""
+    return len(set(token)) >= 8
+
+
+def ends_random(token: bytes) -> bool:
+    """The last part of a path looks drawn."""
+    return is_not_a_word(token.rpartition(b"/")[2])
+
+
+def contradicted(value: str) -> bool:
+    """In the form of a credential that can be checked, and the check fails."""
+    raw = value.encode("utf-8", "replace")
+    if _GITHUB.fullmatch(raw):
+        return not is_github_token(raw)
+    return bool(_JWT.match(raw)) and not is_bearer_jwt(raw)
 
 
 def is_random_tail(token: bytes) -> bool:
@@ -36,8 +55,8 @@ def is_random_tail(token: bytes) -> bool:
 
 
 def is_not_a_word(token: bytes) -> bool:
-    text = token.decode("latin-1")
-    return len(set(text)) >= 10 and not wordy(text)
+    text = _PREFIX.sub("", token.decode("latin-1"))
+    return len(set(text)) >= 10 and not (wordy(text) and wordiness(text) >= _CERTAIN)
 
 
 def part_of_jwt(part: bytes) -> object:

@@ -13,9 +13,10 @@ from urllib.parse import unquote_to_bytes
 _PRINTABLE = re.compile(rb"[\x09\x0a\x0d\x20-\x7e\x80-\xff]*")
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\xff\xfe", b"\xfe\xff")
 _HEX = re.compile(rb"(?:[2-7][0-9A-Fa-f]|0[9aAdD])+")
-_BASE64_AFTER = re.compile(
-    rb"[A-Za-z0-9+/_-]*(?:(?:\\n|\r?\n[ \t\"'#]{0,40})[A-Za-z0-9+/_-]{16,400}(?![\w.:(]))*[A-Za-z0-9+/_-]{0,400}={0,2}"
+_BASE64_LINES = re.compile(
+    rb"[A-Za-z0-9+/_-]*(?:(?:\\n|\r?\n[ \t\"'#]{0,40})[A-Za-z0-9+/_-]{16,400}(?![\w.:(]))*={0,2}"
 )
+_BASE64_LAST_LINE = re.compile(rb"(?:\\n|\r?\n[ \t\"'#]{0,40})[A-Za-z0-9+/_-]{2,400}={0,2}(?![\w.:(])")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _ESCAPED = re.compile(rb"\\(?:/|u00[2-7][0-9A-Fa-f]|x[2-7][0-9A-Fa-f])")
 _PERCENT = re.compile(rb"%[2-7][0-9A-Fa-f]")
@@ -80,15 +81,18 @@ def _in_rows(data: bytes, long_rows: list[tuple[int, int]]) -> Iterator[Piece]:
 
 
 def _base64(data: bytes, start: int, end: int) -> Piece | None:
-    after = _BASE64_AFTER.match(data, end)
-    stop = after.end() if after else end
-    whole = data[start:stop].translate(_STANDARD)
-    packed = _NOT_BASE64.sub(b"", whole.replace(b"\\n", b""))
-    packed = packed[: len(packed) - 1] if len(packed) % 4 == 1 else packed
-    text = binascii.a2b_base64(packed + b"=" * (-len(packed) % 4))
-    if not text.startswith(_PACKED) and not _PRINTABLE.fullmatch(text):
-        return None
-    return Piece(start, stop, "base64", text)
+    lines = _BASE64_LINES.match(data, end)
+    stop = lines.end() if lines else end
+    # A short line below may be the last of it, or something else.
+    last = _BASE64_LAST_LINE.match(data, stop) if b"=" not in data[stop - 1 : stop] else None
+    for until in (last.end(), stop) if last else (stop,):
+        whole = data[start:until].translate(_STANDARD)
+        packed = _NOT_BASE64.sub(b"", whole.replace(b"\\n", b""))
+        packed = packed[: len(packed) - 1] if len(packed) % 4 == 1 else packed
+        text = binascii.a2b_base64(packed + b"=" * (-len(packed) % 4))
+        if text.startswith(_PACKED) or _PRINTABLE.fullmatch(text):
+            return Piece(start, until, "base64", text)
+    return None
 
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

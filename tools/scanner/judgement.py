@@ -19,7 +19,7 @@ def judge(value: str, under: Meaning, quoted: bool) -> float:
     """The confidence that `value` is a credential. Encoded text is no better than what it says."""
     value = value.strip()
     if "%" in value and re.search("%[0-9A-Fa-f]{2}", value):
-        value = unquote(value)
+        value = unquote(value).strip(" \"'{}[](),:")
     clear = printable_base64(value)
     if clear is not None:
         user, colon, password = clear.strip().partition(":")

@@ -59,6 +59,8 @@ _ABOUT_ANYWHERE = words("""
     placeholder recaptcha sitekey anon cache continuation pagination cursor expiry expires
     expiration ttl arn
 """)
+# A token of such a thing only marks a place in it.
+_PLACES = words("page next continuation cursor start resume sync upload prev previous position")
 _PROVIDERS = (
     ("mistral", Rule("mistral-api-key", "Mistral API key")),
     ("codestral", Rule("mistral-api-key", "Mistral API key")),
@@ -116,7 +118,10 @@ def meaning(name: str) -> Meaning:
         spelt.pop()
     if not spelt:
         return Meaning("")
-    if _ABOUT_ANYWHERE.intersection(spelt) or spelt[-1] in _ABOUT:
+    if "csrf" in name.lower() or "xsrf" in name.lower():
+        return Meaning("")
+    about = spelt[-1] in _ABOUT or (len(spelt) > 1 and spelt[-2] in _PLACES)
+    if about or _ABOUT_ANYWHERE.intersection(spelt):
         return Meaning("")
     rule = provider(name)
     last, before = spelt[-1], spelt[:-1]

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from .checks import is_bearer_jwt, is_github_token, is_not_a_word, is_random_tail
+from .checks import (
+    ends_random,
+    is_bearer_jwt,
+    is_github_token,
+    is_not_a_word,
+    is_random_tail,
+    is_varied,
+)
 from .token_rule import TokenRule, token
 
 _GITHUB = ("ghp", "gho", "ghu", "ghs", "ghr")
@@ -10,7 +17,7 @@ _GITHUB = ("ghp", "gho", "ghu", "ghs", "ghr")
 SERVICE_TOKENS: tuple[TokenRule, ...] = (
     *(
         token(
-            "aws-access-key-id", "AWS access key id", f"{kind}[A-Z2-7]{{16}}", check=is_not_a_word
+            "aws-access-key-id", "AWS access key id", f"{kind}[A-Z2-7]{{16}}", check=is_varied
         )
         for kind in ("AKIA", "ASIA")
     ),
@@ -60,7 +67,7 @@ SERVICE_TOKENS: tuple[TokenRule, ...] = (
         r"hooks\.slack\.com/(?:services|workflows|triggers)/[A-Z0-9]{8,12}/[A-Z0-9]{8,14}/[\w/]{20,60}",
         anchor="hooks.slack.com/",
         fixed=False,
-        check=is_not_a_word,
+        check=ends_random,
     ),
     token("stripe-secret-key", "Stripe secret key", "sk_live_[A-Za-z0-9]{20,120}",
           check=is_not_a_word),

@@ -21,8 +21,16 @@ _CAMEL = re.compile("(?<=[a-z])(?=[A-Z])")
 _DIGIT_MEETS_LETTER = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.I)
 _HEX = re.compile(r"[0-9a-f]+|[0-9A-F]+")
-_REPEATS = re.compile(r"(.)\1{4,}|(..)\2{3,}|(...)\3{2,}|(.{4,8})\4{2,}")
+_REPEATS = re.compile(r"(.)\1{5,}|(..)\2{3,}|(...)\3{2,}|(.{4,8})\4{2,}")
 _RUNS = ("abcdefghijklmnopqrstuvwxyz", "0123456789012345", "qwertyuiop", "asdfghjkl", "zxcvbnm")
+
+
+def _walks(length: int) -> tuple[str, ...]:
+    rows = [*_RUNS, *(run[::-1] for run in _RUNS)]
+    return tuple({row[i : i + length] for row in rows for i in range(len(row) - length + 1)})
+
+
+_WALKS, _LONG_WALKS = _walks(6), _walks(8)
 _HASH_LENGTHS = {32, 40, 48, 56, 64, 96, 128}
 
 
@@ -75,11 +83,7 @@ def has_pattern(text: str) -> bool:
     if _REPEATS.search(text):
         return True
     lower = text.lower()
-    for run in _RUNS:
-        for width, row in ((6, run), (6, run[::-1])):
-            if any(row[i : i + width] in lower for i in range(len(row) - width + 1)):
-                return True
-    return False
+    return any(walk in lower for walk in (_WALKS if len(text) < 60 else _LONG_WALKS))
 
 
 def classes(text: str) -> int:

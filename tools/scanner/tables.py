@@ -15,6 +15,7 @@ from .words import words
 _NEUTRAL = words("""
     value val content data setting text v setting_value config_value option_value
 """)
+_NO_COLUMNS = words("primary key unique constraint index foreign check fulltext spatial exclude")
 _LONGEST_ROW = 65_536
 _CELL = re.compile(rb"[ \t]*[\"'`\[]?([A-Za-z][\w .\-]{0,60})[\"'`\]]?[ \t]*")
 _DELIMITERS = (b",", b"\t", b";", b"|")
@@ -171,7 +172,8 @@ def _created(data: bytes, lower: bytes) -> Iterator[tuple[bytes, tuple[str, ...]
         if found:
             body = re.sub(rb"\([^()]{0,200}\)", b"", data[found.end() : found.end() + 8000])
             columns = _COLUMN.findall(body.partition(b")")[0])
-            yield _bare(found[1]), tuple(name.decode("latin-1") for name in columns)
+            names = (name.decode("latin-1") for name in columns)
+            yield _bare(found[1]), tuple(n for n in names if n.lower() not in _NO_COLUMNS)
         at = lower.find(b"create table", at + 12)
 
 

@@ -15,7 +15,7 @@ from .providers import LLM_TOKENS
 from .services import SERVICE_TOKENS
 from .shapes import classes, is_hex, looks_random
 from .token_rule import TokenRule
-from .values import stands_for_a_secret
+from .values import stands_for_a_secret, stands_in_token
 
 RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 
@@ -37,9 +37,9 @@ _A_ROW = b"a" * _ROW
 _SECRET_ACCESS_KEY = Rule("aws-secret-access-key", "AWS secret access key")
 _FORTY = re.compile(rb"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _NEARBY = 300
-_NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=(,]\s{0,2}[bruf@$]{0,2}[\"']?\Z")
+_NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0,2}[\"']?\Z")
 _VALUE_BEGINS = re.compile(rb"[\"'=:(\s]\Z")
-_LENGTHS_BY_CONTEXT = {32, 40, 43}
+_LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
 _CONTEXT = 160
 
 
@@ -100,17 +100,12 @@ def _around(data: bytes, rules: list[TokenRule], at: int, glued: bool) -> Iterat
         if not span:
             continue
         secret = data[span[0] : span[1]]
-        if stands_in_token(secret, token_rule.prefix):
+        if stands_in_token(secret.decode("latin-1").removeprefix(token_rule.prefix)):
             continue
         yield Match(token_rule.rule, *span, secret, token_rule.confidence, prefix=token_rule.prefix)
         if token_rule.rule.id == "aws-access-key-id":
             yield from _secret_access_key(data, *span)
         return
-
-
-def stands_in_token(secret: bytes, prefix: str) -> bool:
-    """A placeholder in the form of a token; the prefix is no part of what is looked at."""
-    return stands_for_a_secret(secret.decode("latin-1").removeprefix(prefix))
 
 
 def _secret_access_key(data: bytes, start: int, end: int) -> Iterator[Match]:
@@ -122,17 +117,26 @@ def _secret_access_key(data: bytes, start: int, end: int) -> Iterator[Match]:
 
 def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
     """A key without a prefix, where its provider is named shortly before."""
+    if end - start == 24:
+        # A Vault token of the old form.
+        if data[start - 2 : start] != b"s.":
+            return
+        start -= 2
     before = data[max(0, start - _CONTEXT) : start]
     rule = provider(before.decode("latin-1"))
-    if rule is None or not _VALUE_BEGINS.search(before):
+    if rule is None or not _VALUE_BEGINS.search(before) or data[end : end + 1] in (b"+", b"/"):
+        return
+    if rule.id == "aws-secret-access-key" and b"secret" not in before.lower():
         return
     secret = data[start:end]
     text = secret.decode()
+    if end - start == 26 and rule.id != "vault-token":
+        return
     if end - start == 43:
         if rule.id != "fernet-key" or data[end : end + 1] != b"=":
             return
         secret, end = data[start : end + 1], end + 1
-    elif not text.isalnum() or (end - start == 40 and is_hex(text)):
+    elif not text.replace(".", "").isalnum() or (end - start == 40 and is_hex(text)):
         return
     named = _NAMED_BEFORE.search(before)
     if named and not meaning(named[1].decode("latin-1")).kind and not provider(named[1].decode()):

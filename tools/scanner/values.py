@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from .checks import contradicted
 from .names import Meaning
 from .shapes import (
     classes,
@@ -22,13 +23,17 @@ from .words import words
 LONGEST = 512
 _PLACEHOLDER = re.compile(
     r"example|sample|placeholder|change_?-?me|change_?-?this|changeit|replace|insert|your|dummy|fake"
-    r"|redacted|removed|masked|hidden|sanitized|omitted|xxxx|todo|fixme|tbd\b|foobar|foo_?bar|lorem"
+    r"|redacted|removed|masked|hidden|sanitized|omitted|xxxx|todo|fixme|^tbd$|foobar|foo_?bar|lorem"
     r"|\.\.\.|\*\*\*|…|•|test_?-?(?:key|token|secret|pass|api)|(?:my|the|a|some|any|no|not|this|new"
     r"|old|bad|wrong|invalid|default|secure|strong|super)_?-?(?:secret|pass|key|token|api)"
     r"|(?:secret|key|token|password|pass)_?-?(?:here|value|string|goes|123)|s3cr3t|p4ssw0rd"
     r"|pa\$\$w0rd|p@ssw0rd|passw0rd|password|passwort|mock|stub|undefined|deadbeef|cafebabe|unset"
     r"|correct-?horse|hunter2|letmein|qwerty|admin123|test123|testing|unittest|notasecret|not-a-"
     r"|swordfish|sup[e3]rs[e3]cr[e3]t|abcdef|12345|54321|00000|11111|<[^<>]{1,80}>|0xdead",
+    re.I,
+)
+_TOKEN_PLACEHOLDER = re.compile(
+    r"example|placeholder|your[_-]|redacted|xxxxx|\*\*\*|\.\.\.|dummy|insert|replace|changeme|123456|fake[_-]",
     re.I,
 )
 _REFERENCE = re.compile(
@@ -64,8 +69,19 @@ _WEAK_PASSWORDS = words("""
     false toor oracle sa pass pwd password123 admin123 tiger scott minioadmin rabbitmq elastic
     mongo mongodb kibana nopass example string optional required vagrant docker ubuntu
 """)
+_PATTERN = re.compile(r"\[[^\]]{0,40}\w-\w[^\]]{0,40}\]|\{\d{1,4}(?:,\d{0,4})?\}|\\[dwsbDWSB]|\(\?")
+_LONGEST_PASSWORD = 100
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*(?:[.\-:/ ]+[A-Za-z_]+)*\d{0,2}")
 _CALL = re.compile(r"^[A-Za-z_][\w.]*[(\[]")
+
+
+def stands_in_token(value: str) -> bool:
+    """A placeholder in the form of a token; its length leaves room for words by chance."""
+    return (
+        bool(_TOKEN_PLACEHOLDER.search(value))
+        or has_pattern(value)
+        or len(set(value)) < min(6, len(value) / 2)
+    )
 
 
 @lru_cache(8192)
@@ -82,9 +98,11 @@ def is_secret(value: str, under: Meaning, quoted: bool) -> float:
     """The confidence that `value`, under a name of this meaning, is a credential; 0.0 if none."""
     if not under.kind or not 6 <= len(value) <= LONGEST or is_uuid(value):
         return 0.0
+    if not value.isascii() or _PATTERN.search(value):
+        return 0.0
     if stands_for_a_secret(value) or (_NOT_A_VALUE.search(value) and not _strong(value)):
         return 0.0
-    if not quoted and _CALL.match(value):
+    if contradicted(value) or (not quoted and _CALL.match(value)):
         return 0.0
     if under.kind == "password":
         return _password(value, quoted)
@@ -98,9 +116,9 @@ def _strong(value: str) -> bool:
     return (
         len(value) >= 20
         and classes(value) >= 3
-        and value.count("/") <= 4
+        and len(value) / (value.count("/") + 1) >= 9
         and looks_random(value)
-        and not re.search(r"//|\.\w{2,5}$|^\.{0,2}/\w+/\w+/\w+", value)
+        and not re.search(r"//|\.\w{2,5}$", value)
     )
 
 
@@ -126,9 +144,9 @@ def _weak_key(value: str) -> float:
 
 def _password(value: str, quoted: bool) -> float:
     lower = value.lower()
-    if len(value) < 8 or lower in _WEAK_PASSWORDS or _IDENTIFIER.fullmatch(value):
+    if len(value) < 8 or lower in _WEAK_PASSWORDS or (_IDENTIFIER.fullmatch(value) and wordy(value)):
         return 0.35 if len(value) >= 12 and _mixed_letters(value) else 0.0
-    if value.isdigit() or " " in value.strip():
+    if value.isdigit() or " " in value.strip() or len(value) > _LONGEST_PASSWORD:
         return 0.0
     kinds = classes(value)
     if kinds < 2 or entropy(value) < 2.4 or is_hash(value):
