@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib.parse import unquote
 
 from .findings import Match, Rule
@@ -15,6 +15,7 @@ URL = Rule("url-password", "Password in a URL or connection string")
 COMMAND = Rule("command-password", "Password on a command line")
 SAS = Rule("azure-sas-token", "Signature of an Azure shared access URL")
 
+CALLERS = (b"curl", b"mysql", b" login ")
 _LONGEST_USERINFO = 320
 _LONGEST_COMMAND = 600
 _USERINFO = re.compile(rb"([^\s:@/\"'<>\\`?#,;=]{0,100}):([^\s\"'<>\\`]{1,200})")
@@ -29,16 +30,24 @@ _OPTIONS = (
 _SAS = re.compile(rb"&sig=([A-Za-z0-9%+/=]{40,100})")
 
 
-def addresses(data: bytes, lower: bytes) -> Iterator[Match]:
+def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
     """Credentials of `user:password` kinds."""
     yield from _before_hosts(data)
-    yield from _commands(data, lower)
-    at = data.find(b"&sig=")
+    yield from _commands(data, lower, present)
+    yield from _shared_access(data)
+
+
+def _shared_access(data: bytes) -> Iterator[Match]:
+    # The signature ends in a sign that a URL encodes.
+    at = data.find(b"&sig=") if b"%" in data else -1
     while at >= 0:
         found = _SAS.match(data, at)
-        if found and b"se=" in data[max(0, at - 300) : found.end() + 300]:
-            if looks_random(unquote(found[1].decode())):
-                yield Match(SAS, *found.span(1), found[1], 0.85)
+        if (
+            found
+            and b"se=" in data[max(0, at - 300) : found.end() + 300]
+            and looks_random(unquote(found[1].decode()))
+        ):
+            yield Match(SAS, *found.span(1), found[1], 0.85)
         at = data.find(b"&sig=", at + 5)
 
 
@@ -83,7 +92,12 @@ def password_in_address(user: str, password: str) -> float:
     The place gives it away, so it need not look as random as one that only a name tells of.
     """
     password = unquote(password)
-    if len(password) < 6 or password.lower() == user.lower() or stands_for_a_secret(password):
+    if (
+        len(password) < 6
+        or ("," in password and ":" in password)
+        or password.lower() == user.lower()
+        or stands_for_a_secret(password)
+    ):
         return 0.0
     confidence = is_secret(password, Meaning("password", PASSWORD), True)
     if confidence:
@@ -97,9 +111,9 @@ def password_in_address(user: str, password: str) -> float:
     return 0.6 if classes(password) >= 2 or looks_random(password) else 0.0
 
 
-def _commands(data: bytes, lower: bytes) -> Iterator[Match]:
-    for caller in (b"curl", b"mysql", b" login ", b"sshpass", b"redis-cli"):
-        at = lower.find(caller)
+def _commands(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
+    for caller in CALLERS:
+        at = lower.find(caller) if caller in present else -1
         while at >= 0:
             end = data.find(b"\n", at, at + _LONGEST_COMMAND)
             end = end if end >= 0 else at + _LONGEST_COMMAND

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .findings import Match, Rule
+from .findings import Match
 from .judgement import judge
-from .names import PASSWORD, Meaning, meaning, provider
+from .names import GENERIC, PASSWORD, Meaning, meaning, provider
+from .shapes import digit_borders, wordiness, wordy
 from .values import LONGEST
 
-KEYWORDS = (b"key", b"token", b"secret", b"pass", b"pwd", b"auth", b"cred", b"bearer",
-            b"identified by")  # fmt: skip
+KEYWORDS = (
+    b"key",
+    b"token",
+    b"secret",
+    b"pass",
+    b"pwd",
+    b"auth",
+    b"cred",
+    b"identified by",
+)
 
 _QUOTE = rb"(?:[bruf@$]{0,2}\\{0,7}(?:\"\"\"|'''|[\"'`])|&quot;|&\#34;|&apos;|%22)"
 _CLOSED = rb"(?:\\{0,7}[\"'`\])*]|&quot;|&\#34;|%22){0,4}"
@@ -60,13 +69,14 @@ _VALUE_BEFORE = re.compile(
     rb"\\{0,7}[\"']\s{0,20},\s{0,40}\\{0,7}[\"']?(?:name|key|Name|Key)\\{0,7}[\"']?\s{0,8}[:=]"
     rb"\s{0,8}\\{0,7}[\"']?\Z"
 )
-_OPENS = re.compile(rb"[\"']?[ \t]{0,8}[:=]?[ \t]{0,8}(?:\{|\r?\n)")
-_PAIR = re.compile(rb"(?:=|\()?\s{0,4}\(\s{0,20}[\"'][^\"'\n]{1,64}[\"'],\s{0,20}(?P<quote>[\"'])")
+_OPENS = re.compile(rb"[\"']?[ \t]{0,8}(?:[:=][ \t]{0,8}(?:\{|\r?\n)|\{)")
+_PAIR = re.compile(
+    rb"[ \t]{0,3}=?[ \t]{0,3}\(\s{0,20}[\"'][^\"'\n]{1,64}[\"'],\s{0,20}(?P<quote>[\"'])"
+)
 _IS_A_NAME = tuple(
     b"name key variable field header env label parameter id secret setting option var".split()
 )
-_SPACED = re.compile(b"[\"'*]{0,2}[ \\t]{1,40}(?:(?:is|was|to)[ :]{1,3})?(%b)?" % _QUOTE)
-_BEARER = re.compile(rb"(?:[ +]|%20|:[ ]?){1,2}([\w.~+/-]{16,4000}={0,2})")
+_SPACED = re.compile(b"[\"'*]{0,2}[ \\t]{1,40}(?:(?:is|was|to)[ :]{1,3}|-p[ ]?)?(%b)?" % _QUOTE)
 _IDENTIFIED = re.compile(rb"[ ]{1,3}(?:PASSWORD[ ])?(\\{0,3}[\"'])", re.I)
 _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
 _UNQUOTED = re.compile(rb"[^\s\"'`<>]{6,%d}" % LONGEST)
@@ -77,9 +87,10 @@ _SETS_A_LINE = re.compile(
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _LONGEST_NAME = 48
-_MAY_FOLLOW = frozenset(b"\"'`])*=:> \t\r\n,|\\&%<?-/")
-
-BEARER = Rule("bearer-token", "Bearer token")
+_TELLS = frozenset(b":=i")
+_QUOTES = frozenset(b"\"'`&%")
+_ASSIGNS = frozenset(b"=:>|?-%ou")
+_MAY_FOLLOW = frozenset(b"\"'`])(*=:> \t\r\n,|\\&%<?-/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +104,18 @@ class Assignment:
     means: Meaning
 
 
-def assignments(data: bytes, lower: bytes) -> Iterator[Match]:
+def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
     """Credentials in `data` that a name or a header gives away; `lower` is `data.lower()`."""
     seen: set[int] = set()
+    names: set[int] = set()
     for keyword in KEYWORDS:
+        if keyword not in present:
+            continue
         headers = _HEADERS.get(keyword)
         at = lower.find(keyword)
         while at >= 0:
             after = at + len(keyword)
-            for found in headers(data, after) if headers else _named(data, at, after):
+            for found in headers(data, after) if headers else _named(data, at, after, names):
                 if found.start not in seen:
                     match = _judged(data, found)
                     if match:
@@ -111,12 +125,6 @@ def assignments(data: bytes, lower: bytes) -> Iterator[Match]:
             at = lower.find(keyword, after)
 
 
-def _bearer(data: bytes, after: int) -> Iterator[Assignment]:
-    found = _BEARER.match(data, after)
-    if found:
-        yield Assignment("Authorization", *found.span(1), True, Meaning("secret", BEARER))
-
-
 def _identified(data: bytes, after: int) -> Iterator[Assignment]:
     found = _IDENTIFIED.match(data, after)
     if found:
@@ -124,10 +132,10 @@ def _identified(data: bytes, after: int) -> Iterator[Assignment]:
         yield Assignment("identified by", found.end(), end, True, Meaning("password", PASSWORD))
 
 
-_HEADERS = {b"bearer": _bearer, b"identified by": _identified}
+_HEADERS = {b"identified by": _identified}
 
 
-def _named(data: bytes, at: int, after: int) -> Iterator[Assignment]:
+def _named(data: bytes, at: int, after: int, seen: set[int]) -> Iterator[Assignment]:
     following = data[after : after + _LONGEST_NAME]
     beyond = following.lstrip(_NAME_CHARACTERS)
     if not beyond or beyond[0] not in _MAY_FOLLOW:
@@ -135,19 +143,26 @@ def _named(data: bytes, at: int, after: int) -> Iterator[Assignment]:
     head = data[max(0, at - _LONGEST_NAME) : at]
     start = at - len(head) + len(head.rstrip(_NAME_CHARACTERS))
     end = after + len(following) - len(beyond)
+    if end in seen:
+        return  # another word of the same name led here
+    seen.add(end)
     name = data[start:end]
     means = _meaning(name)
-    if means.kind in {"", "key"} and len(name) <= 12 and data[start - 1 : start] in (b" ", b"-"):
+    if means.kind == "key" and data[start - 1 : start] == b" " and _TELLS.intersection(beyond[:6]):
         words = _WORDS_BEFORE.search(data, max(0, start - 40), start)
         if words:
             name = words[0] + name
             means = _meaning(name)
-    if not means.kind or (data[start - 1 : start] == b":" and b"arn:" in data[start - 80 : start]):
+    if not means.kind or (
+        data[start - 1 : start] == b":" and b"arn:" in data[max(0, start - 80) : start]
+    ):
         return
     shown = name.decode("latin-1")
     for value, quote, strict in _values_after(data, start, end, means.kind == "key"):
         stop = _value_end(data, start, value, quote)
-        if stop - value >= 6 and (quote or not strict or _stands_alone(data, value, stop)):
+        if stop - value < 6 or _is_a_word(data[value:stop]):
+            continue
+        if not strict or _stands_alone(data, value, stop, quote):
             yield Assignment(shown, value, stop, bool(quote), means)
     before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
     if before.endswith((b"name", b"key")):
@@ -168,12 +183,14 @@ def _values_after(
 
     A strict place is one that much else than values stand in.
     """
-    found = _ASSIGNED.match(data, end)
+    following = data[end : end + 90]
+    if weak and not _QUOTES.intersection(following):
+        return
+    found = _ASSIGNED.match(data, end) if _ASSIGNS.intersection(following) else None
     if found and (found[1] or not weak):
         yield found.end(), found[1], False
     if weak:
         return
-    following = data[end : end + 90]
     if found is None and b"," in following:
         found = _NEXT_ARGUMENT.match(data, end)
         if found:
@@ -187,17 +204,19 @@ def _values_after(
     if following.startswith(b"&gt;"):
         yield end + 4, b"&lt;", False
         return
-    pair = _PAIR.match(data, end)
-    if pair:
-        yield pair.end(), pair["quote"], False
+    if b"(" in following[:6]:
+        pair = _PAIR.match(data, end)
+        if pair:
+            yield pair.end(), pair["quote"], False
         return
     before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
-    if before.endswith(_IS_A_NAME) or _OPENS.match(data, end):
+    opens = (b"{" in following or b"\n" in following[:6]) and _OPENS.match(data, end)
+    if opens or before.endswith(_IS_A_NAME):
         beside = _BESIDE.match(data, end)
         if beside:
             yield beside.end(), beside[1], False
             return
-    if found is None:
+    if found is None and (b" " in following[:3] or b"\t" in following[:3]):
         found = _SPACED.match(data, end)
         if found:
             yield found.end(), found[1], data[start : start + 1] != b"-"
@@ -210,7 +229,8 @@ def _sets_a_line(data: bytes, name_start: int) -> bool:
 
 def _value_end(data: bytes, name_start: int, value: int, quote: bytes | None) -> int:
     if quote == b"<":
-        return len(data[value : _find(data, b"<", value)].rstrip().removesuffix(b"]]>")) + value
+        text = data[value : _find(data, b"<", value)].rstrip().removesuffix(b"]]>")
+        return value if b"\n" in text else value + len(text)
     if quote:
         mark = quote if quote[-1:] == b";" or quote == b"%22" else quote[-1:]
         end = _find(data, mark, value)
@@ -236,12 +256,24 @@ def _find(data: bytes, mark: bytes, start: int) -> int:
     return end if end >= 0 else start
 
 
-def _stands_alone(data: bytes, start: int, end: int) -> bool:
-    """Without an operator or quotes, the value must look drawn and be a word of its own."""
+def _is_a_word(text: bytes) -> bool:
+    """Letters alone, as most values in code: a cheap way to pass over them."""
+    bare = text.replace(b"_", b"").replace(b".", b"")
+    return bare.isalpha() and (len(text) < 12 or text.islower() or text.isupper() or bare != text)
+
+
+def _stands_alone(data: bytes, start: int, end: int, quote: bytes | None) -> bool:
+    """In a strict place the value must look drawn; without quotes it must be a word of its own."""
     text = data[start:end]
+    shown = text.decode("latin-1")
+    if wordy(shown) or (digit_borders(shown) < 3 and wordiness(shown) >= 0.5):
+        return False
+    if quote:
+        return True
     return (
         any(48 <= c <= 57 for c in text)
         and any(65 <= c <= 90 or 97 <= c <= 122 for c in text)
+        and b"=" not in text.rstrip(b"=")
         and data[end : end + 1] in b"\r\n \t,|`"
     )
 
@@ -252,7 +284,7 @@ def _judged(data: bytes, found: Assignment) -> Match | None:
     if not confidence:
         return None
     rule = found.means.rule
-    if rule.id in {"generic-secret", "bearer-token"}:
+    if rule is GENERIC:
         around = data[max(0, found.start - 160) : found.start] + data[found.end : found.end + 80]
         rule = provider(around.decode("latin-1")) or rule
     return Match(rule, found.start, found.end, secret, confidence, name=found.name)

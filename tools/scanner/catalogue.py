@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from . import addresses, assignments, private_keys
+from . import addresses, private_keys
 from .findings import Rule
 from .names import GENERIC, PASSWORD, PROVIDER_RULES
-from .tokens import RULES
+from .tokens import BEARER, RULES
 
 
 def all_rules() -> list[Rule]:
@@ -14,7 +14,7 @@ def all_rules() -> list[Rule]:
         *(token.rule for token in RULES),
         *PROVIDER_RULES,
         addresses.URL, addresses.COMMAND, addresses.SAS,
-        assignments.BEARER, GENERIC, PASSWORD,
+        BEARER, GENERIC, PASSWORD,
         private_keys.PEM, private_keys.JWK,
     ]  # fmt: skip
     return sorted({rule.id: rule for rule in reversed(rules)}.values(), key=lambda rule: rule.id)

@@ -11,18 +11,25 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote_to_bytes
 
-from .addresses import addresses
-from .assignments import assignments
+from .addresses import CALLERS, addresses
+from .assignments import KEYWORDS, assignments
 from .custom import CustomRule
 from .decoding import pieces
 from .findings import Match
+from .prefilter import Prefilter, without
+from .private_keys import LITERALS as OF_KEYS
 from .private_keys import private_keys
+from .tables import LITERALS as OF_TABLES
 from .tables import Columns, csv_header, csv_rows, sql_rows
+from .tokens import LITERALS as OF_TOKENS
 from .tokens import rows, tokens
 
 _ALLOW = re.compile(rb"(?:secret-scanner|gitleaks):[ ]?allow\b|pragma:[ ]?allowlist[ ]secret", re.I)
 _ALLOW_WITHIN = 400
 _MUCH_BETTER = 0.05
+
+# Everything that a prefilter may search for in advance.
+LITERALS = (*KEYWORDS, *CALLERS, *OF_KEYS, *OF_TABLES, *OF_TOKENS)
 
 Unpack = Callable[[bytes], Iterable[bytes]]
 
@@ -41,7 +48,8 @@ class Engine:
 
     decode_depth: int = 3
     custom: tuple[CustomRule, ...] = ()
-    unpack: Unpack | None = field(default=None)
+    unpack: Unpack | None = None
+    prefilter: Prefilter = field(default_factory=without)
 
     def scan(self, data: bytes, glued: bool = False, context: Context | None = None) -> list[Match]:
         """The credentials in `data`, in order of place, with lines and columns.
@@ -53,11 +61,12 @@ class Engine:
     def _scan(self, data: bytes, glued: bool, context: Context, depth: int) -> list[Match]:
         lower = data.lower()
         long_rows = rows(data)
-        found = list(tokens(data, long_rows, glued))
-        found += private_keys(data)
-        found += addresses(data, lower)
-        found += assignments(data, lower)
-        found += sql_rows(data, lower)
+        present = self.prefilter(lower)
+        found = list(tokens(data, long_rows, glued, present))
+        found += private_keys(data, present)
+        found += addresses(data, lower, present)
+        found += assignments(data, lower, present)
+        found += sql_rows(data, lower, present)
         found += _in_table(data, context)
         for rule in self.custom:
             found += rule.matches(data, lower)

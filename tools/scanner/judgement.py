@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from functools import lru_cache
 from urllib.parse import unquote
 
 from .addresses import password_in_address
@@ -15,6 +16,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}|[A-Za-z0-9_-]{8,}={0,2}")
 _PRINTABLE = re.compile(r"[\x20-\x7e\r\n\t]+")
 
 
+@lru_cache(4096)
 def judge(value: str, under: Meaning, quoted: bool) -> float:
     """The confidence that `value` is a credential. Encoded text is no better than what it says."""
     value = value.strip()

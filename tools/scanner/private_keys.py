@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from .findings import Match, Rule
 from .shapes import entropy, has_pattern
@@ -19,12 +19,13 @@ _LONGEST = 16_000
 _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{16,}")
 _PUTTY = re.compile(rb"Private-Lines:[ ]\d{1,3}\r?\n((?:[A-Za-z0-9+/=]{4,80}\r?\n){1,200})")
 _JWK = re.compile(rb"\\{0,3}\"(?:d|k)\\{0,3}\"\s{0,4}:\s{0,4}\\{0,3}\"([\w-]{21,700})\\{0,3}\"")
-_KTY = b'"kty'
+_PEM, _PUTTY_LINES, _KTY = b"-----begin", b"private-lines:", b'"kty'
+LITERALS = (_PEM, _PUTTY_LINES, _KTY)
 
 
-def private_keys(data: bytes) -> Iterator[Match]:
+def private_keys(data: bytes, present: Collection[bytes]) -> Iterator[Match]:
     """Private keys with a body; a header alone, or dots in the place of one, is none."""
-    at = data.find(b"-----BEGIN")
+    at = data.find(b"-----BEGIN") if _PEM in present else -1
     while at >= 0:
         begin = _BEGIN.match(data, at)
         if begin:
@@ -38,13 +39,14 @@ def private_keys(data: bytes) -> Iterator[Match]:
                 stop = dashes + 5 if dashes >= 0 else stop
                 yield Match(PEM, at, stop, data[at:stop], 0.98)
         at = data.find(b"-----BEGIN", at + 10)
-    at = data.find(b"Private-Lines:")
+    at = data.find(b"Private-Lines:") if _PUTTY_LINES in present else -1
     while at >= 0:
         found = _PUTTY.match(data, at)
         if found and _is_key(found[1]):
             yield Match(PEM, at, found.end(), found[0], 0.98)
         at = data.find(b"Private-Lines:", at + 10)
-    yield from _json_web_keys(data)
+    if _KTY in present:
+        yield from _json_web_keys(data)
 
 
 def _unescaped(body: bytes) -> bytes:

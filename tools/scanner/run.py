@@ -10,7 +10,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from itertools import islice
 from typing import BinaryIO, cast
 
+from .engine import LITERALS
 from .findings import Outcome, Unread
+from .prefilter import best
 from .progress import Progress
 from .scanner import Scanner
 from .sparse import open_file
@@ -41,6 +43,8 @@ def scan_paths(
             found.append(item)
         else:
             whole.errors.append(item)
+    if processes <= 1:
+        scanner.engine.prefilter = best(LITERALS)
     if "-" in paths:
         whole.add(scanner.scan(cast(BinaryIO, _Stdin()), "(stdin)", 0))
     # The largest first, so that no process is left alone with one at the end.
@@ -74,6 +78,7 @@ def _outcomes(scanner: Scanner, order: Sequence[Target], processes: int) -> Iter
 def _begin(scanner: Scanner) -> None:
     global _scanner
     _scanner = scanner
+    scanner.engine.prefilter = best(LITERALS)
 
 
 def _scan_batch(batch: list[Target]) -> list[Outcome]:

@@ -50,12 +50,15 @@ def wordy(text: str) -> bool:
     """Made of words. The fewer pairs of letters there are to judge by, the clearer it must be."""
     rows = [word for word in _LETTERS.findall(text) if len(word) >= 3]
     letters = sum(map(len, rows))
-    if letters < max(4, len(text) * 0.4) or len(_DIGIT_MEETS_LETTER.findall(text)) >= max(
-        5, len(text) / 6
-    ):
+    if letters < max(4, len(text) * 0.4) or digit_borders(text) >= max(5, len(text) / 6):
         return False
     pairs = len(_pairs(text))
     return wordiness(text) >= (0.5 if pairs >= 20 else 0.55 if pairs >= 12 else 0.66)
+
+
+def digit_borders(text: str) -> int:
+    """How often letters and digits meet: seldom in a name with a number, often by chance."""
+    return len(_DIGIT_MEETS_LETTER.findall(text))
 
 
 def _pairs(text: str) -> list[str]:

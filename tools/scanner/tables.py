@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from .findings import Match
@@ -16,12 +16,14 @@ _NEUTRAL = words("""
     value val content data setting text v setting_value config_value option_value
 """)
 _NO_COLUMNS = words("primary key unique constraint index foreign check fulltext spatial exclude")
+_INTO, _FROM = b"insert i", b"from stdin"
+LITERALS = (_INTO, _FROM)
 _LONGEST_ROW = 65_536
 _CELL = re.compile(rb"[ \t]*[\"'`\[]?([A-Za-z][\w .\-]{0,60})[\"'`\]]?[ \t]*")
 _DELIMITERS = (b",", b"\t", b";", b"|")
 
 _INSERT = re.compile(
-    rb"into\s{1,20}([\w.\"`\[\]]{1,128})\s{0,20}"
+    rb"insert\s{1,20}(?:ignore\s{1,9})?into\s{1,20}([\w.\"`\[\]]{1,128})\s{0,20}"
     rb"(?:\(([^()]{1,4000})\)\s{0,20})?(?:overriding \w+ value\s{1,9})?values\s{0,20}",
     re.I,
 )
@@ -132,10 +134,10 @@ def row_matches(cells: Sequence[tuple[int, bytes]], names: Sequence[str]) -> Ite
             yield Match(rule, begin, begin + len(bare), bare, confidence, name=name)
 
 
-def sql_rows(data: bytes, lower: bytes) -> Iterator[Match]:
+def sql_rows(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
     """Credentials in INSERT, REPLACE and COPY statements."""
     created: dict[bytes, tuple[str, ...]] | None = None
-    at = lower.find(b"into ")
+    at = lower.find(_INTO) if _INTO in present else -1
     while at >= 0:
         found = _INSERT.match(data, at)
         if found:
@@ -144,8 +146,8 @@ def sql_rows(data: bytes, lower: bytes) -> Iterator[Match]:
             names = _names(found[2]) if found[2] else created.get(_bare(found[1]))
             if names and Columns(names).tell():
                 yield from _tuples(data, found.end(), names)
-        at = lower.find(b"into ", at + 5)
-    at = lower.find(b"from stdin")
+        at = lower.find(_INTO, at + 8)
+    at = lower.find(_FROM) if _FROM in present else -1
     while at >= 0:
         found = _COPY.match(data, max(0, lower.rfind(b"copy", max(0, at - 4200), at)))
         if found:
@@ -154,7 +156,7 @@ def sql_rows(data: bytes, lower: bytes) -> Iterator[Match]:
             end = data.find(b"\n\\.", begin)
             if begin and columns.tell():
                 yield from csv_rows(data[: end if end >= 0 else len(data)], columns, begin)
-        at = lower.find(b"from stdin", at + 5)
+        at = lower.find(_FROM, at + 5)
 
 
 def _bare(table: bytes) -> bytes:

@@ -7,10 +7,11 @@ can be found at the speed of `bytes.find`; only in and before them are the ancho
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from .findings import Match, Rule
-from .names import meaning, provider
+from .judgement import judge
+from .names import Meaning, meaning, provider
 from .providers import LLM_TOKENS
 from .services import SERVICE_TOKENS
 from .shapes import classes, is_hex, looks_random
@@ -21,10 +22,16 @@ RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 
 # What follows these anchors may have no long row in it, so they are searched for by themselves.
 _SEARCHED = (b"ABSK", b"hooks.slack.com/", b"/api/webhooks/")
+LITERALS = tuple(literal.lower() for literal in _SEARCHED)
 _ROW = 20
 _BEFORE_ROW = 12
 _BEGINNING = 3
 _MAY_BELONG_TO_A_ROW = frozenset(b"\\%.:[;")
+_ENDS_AN_ESCAPE = frozenset(b"\\%")
+_DOT, _COLON = b".:"
+_ENDS_OF_ANCHORS = frozenset(
+    (b"vs.", b"vb.", b"vr.", b"SG.", b"AQ.", b"29.", b"pt.", b"st.", b"ct.", b"sa.", b"im.", b"v1.")
+)
 # Inside a row, not at its beginning.
 _INNER_ANCHORS = (b"JQQJ9", b"-us")
 _LENGTH_OF_INNER_ANCHORS = 35
@@ -41,6 +48,9 @@ _NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0
 _VALUE_BEGINS = re.compile(rb"[\"'=:(\s]\Z")
 _LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
 _CONTEXT = 160
+_SPACE = 32
+_BEARER = re.compile(rb"[\w.~+/-]{20,4000}={0,2}")
+BEARER = Rule("bearer-token", "Bearer token")
 
 
 def _table(length: int | None) -> dict[bytes, list[TokenRule]]:
@@ -68,10 +78,13 @@ def rows(data: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def tokens(data: bytes, long_rows: list[tuple[int, int]], glued: bool) -> Iterator[Match]:
+def tokens(
+    data: bytes, long_rows: list[tuple[int, int]], glued: bool, present: Collection[bytes]
+) -> Iterator[Match]:
     """Credentials of a known shape in `data`, whose rows the caller has found."""
     for start, end in long_rows:
-        if glued or data[start - 1] in _MAY_BELONG_TO_A_ROW:
+        before = data[start - 1]
+        if glued or (before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)):
             # The anchor stands before the row, or an escape ends in the row's first letters.
             for anchor in _ANCHORS.finditer(data, max(0, start - _BEFORE_ROW), end):
                 yield from _around(data, _RULES_OF[anchor[0]], anchor.start(), glued)
@@ -79,6 +92,8 @@ def tokens(data: bytes, long_rows: list[tuple[int, int]], glued: bool) -> Iterat
             rules = _RULES_BY_BEGINNING.get(data[start : start + _BEGINNING])
             if rules:
                 yield from _around(data, rules, start, glued)
+        if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
+            yield from _bearer(data, start)
         length = end - start
         if length in _LENGTHS_BY_CONTEXT:
             yield from _by_context(data, start, end)
@@ -88,10 +103,29 @@ def tokens(data: bytes, long_rows: list[tuple[int, int]], glued: bool) -> Iterat
                 if at >= 0:
                     yield from _around(data, _RULES_OF[inner], at, glued)
     for literal in _SEARCHED:
-        at = data.find(literal)
+        at = data.find(literal) if literal.lower() in present else -1
         while at >= 0:
             yield from _around(data, _RULES_OF[literal], at, glued)
             at = data.find(literal, at + len(literal))
+
+
+def _belongs(data: bytes, before: int, start: int) -> bool:
+    """Whether an anchor may stand before the row, or an escape end in it."""
+    if before == _DOT:
+        return data[start - 3 : start] in _ENDS_OF_ANCHORS or data[start - 7 : start - 6] == b"."
+    if before == _COLON:
+        return data.startswith(b"AA", start)
+    return before in _ENDS_AN_ESCAPE or data[start : start + 1].isdigit()
+
+
+def _bearer(data: bytes, start: int) -> Iterator[Match]:
+    found = _BEARER.match(data, start)
+    if found:
+        before = data[max(0, start - _CONTEXT) : start].decode("latin-1")
+        rule = provider(before) or BEARER
+        confidence = judge(found[0].decode(), Meaning("secret", rule), True)
+        if confidence:
+            yield Match(rule, *found.span(), found[0], confidence, name="Authorization")
 
 
 def _around(data: bytes, rules: list[TokenRule], at: int, glued: bool) -> Iterator[Match]:

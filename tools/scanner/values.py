@@ -9,6 +9,7 @@ from .checks import contradicted
 from .names import Meaning
 from .shapes import (
     classes,
+    digit_borders,
     entropy,
     has_pattern,
     is_hash,
@@ -69,7 +70,9 @@ _WEAK_PASSWORDS = words("""
     false toor oracle sa pass pwd password123 admin123 tiger scott minioadmin rabbitmq elastic
     mongo mongodb kibana nopass example string optional required vagrant docker ubuntu
 """)
-_PATTERN = re.compile(r"\[[^\]]{0,40}\w-\w[^\]]{0,40}\]|\{\d{1,4}(?:,\d{0,4})?\}|\\[dwsbDWSB]|\(\?")
+_PATTERN = re.compile(
+    r"\[-?\d+\]|\[[^\]]{0,40}\w-\w[^\]]{0,40}\]|\{\d{1,4}(?:,\d{0,4})?\}|\\[dwsbDWSB]|\(\?"
+)
 _LONGEST_PASSWORD = 100
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*(?:[.\-:/ ]+[A-Za-z_]+)*\d{0,2}")
 _CALL = re.compile(r"^[A-Za-z_][\w.]*[(\[]")
@@ -127,6 +130,9 @@ def _secret(value: str, of_provider: bool, quoted: bool) -> float:
         return 0.0
     if not looks_random(value):
         return 0.0
+    # Short and nearly a word: a name with a number in it.
+    if len(value) < 24 and digit_borders(value) < 3 and wordiness(value) >= 0.45:
+        return 0.0
     if is_hex(value):
         return 0.75 if of_provider or len(value) >= 32 else 0.6 if len(value) >= 16 else 0.0
     return 0.8 if len(value) >= 20 else 0.65
@@ -144,8 +150,12 @@ def _weak_key(value: str) -> float:
 
 def _password(value: str, quoted: bool) -> float:
     lower = value.lower()
-    if len(value) < 8 or lower in _WEAK_PASSWORDS or (_IDENTIFIER.fullmatch(value) and wordy(value)):
-        return 0.35 if len(value) >= 12 and _mixed_letters(value) else 0.0
+    if (
+        len(value) < 8
+        or lower in _WEAK_PASSWORDS
+        or (_IDENTIFIER.fullmatch(value) and wordy(value))
+    ):
+        return 0.0
     if value.isdigit() or " " in value.strip() or len(value) > _LONGEST_PASSWORD:
         return 0.0
     kinds = classes(value)
@@ -154,7 +164,7 @@ def _password(value: str, quoted: bool) -> float:
     if wordy(value) and (kinds < 3 or not any(c.isdigit() for c in value)):
         return 0.0
     if not any(c.isdigit() for c in value) and kinds < 3:
-        return 0.0
+        return 0.55 if len(value) >= 14 and _mixed_letters(value) else 0.0
     return 0.7 if len(value) >= 10 else 0.6
 
 
