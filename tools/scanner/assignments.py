@@ -61,7 +61,7 @@ _VALUE_WORD = (
 )
 # A value that its own field tells of, in the same object or block as the name.
 _BESIDE = re.compile(
-    b"\\\\{0,7}[\"']?[^\\n{}<>]{0,80}?\\{?(?:\\r?\\n[^\\n{}<>]{0,100}?){0,4}?(?<=[\\s\"'{\\\\])%b"
+    b"\\\\{0,7}[\"']?(?:[^\\n{}<>]{0,80}?|[^\\n{}<>]{0,20}\\{[^\\n{}<>]{0,80}?)(?:\\r?\\n[^\\n{}<>]{0,100}?){0,4}?(?<=[\\s\"'{\\\\])%b"
     b"\\\\{0,7}[\"']?[ \\t]{0,20}[:=][ \\t]{0,20}(%b)?" % (_VALUE_WORD, _QUOTE)
 )
 _VALUE_BEFORE = re.compile(

@@ -23,6 +23,10 @@ OVERLAP = 32 * 2**10
 CONTEXT = 2 * 2**10
 # What no text holds becomes an end of line, so that strings in binaries stand on lines of their own.
 _STRINGS = bytes(c if 32 <= c < 127 or c in b"\t\n\r" else 10 for c in range(256))
+_WIDE = bytes(
+    ord("a") if 32 <= c < 127 or c in b"\t\r\n" else ord(" ") if c else ord("0") for c in range(256)
+)
+_BEGINS_WIDE = b"a0" * 8
 _WIDE_STRING = re.compile(rb"(?:[\x20-\x7e\t\r\n]\x00){8,}")
 LARGEST_STRUCTURE = 64 * 2**20
 _SQLITE = b"SQLite format 3\0"
@@ -103,7 +107,14 @@ class Transcoded:
 
 def wide_strings(data: bytes) -> bytes:
     """The strings that a binary holds in UTF-16, each on a line."""
-    return b"\n".join(found[0].replace(b"\0", b"") for found in _WIDE_STRING.finditer(data))
+    flat = data.translate(_WIDE)
+    strings, at = [], flat.find(_BEGINS_WIDE)
+    while at >= 0:
+        found = _WIDE_STRING.match(data, at)
+        end = found.end() if found else at + 1
+        strings.append(data[at:end:2])
+        at = flat.find(_BEGINS_WIDE, end)
+    return b"\n".join(strings)
 
 
 def is_structured(head: bytes) -> bool:

@@ -28,6 +28,8 @@ _BEFORE_ROW = 12
 _BEGINNING = 3
 _MAY_BELONG_TO_A_ROW = frozenset(b"\\%.:[;")
 _ENDS_AN_ESCAPE = frozenset(b"\\%")
+# Mangled names of C++ and Rust, which fill whole binaries.
+_SYMBOLS = (b"_Z", b"_R", b"ZN")
 _DOT, _COLON = b".:"
 _ENDS_OF_ANCHORS = frozenset(
     (b"vs.", b"vb.", b"vr.", b"SG.", b"AQ.", b"29.", b"pt.", b"st.", b"ct.", b"sa.", b"im.", b"v1.")
@@ -84,7 +86,9 @@ def tokens(
     """Credentials of a known shape in `data`, whose rows the caller has found."""
     for start, end in long_rows:
         before = data[start - 1]
-        if glued or (before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)):
+        if (glued and data[start : start + 2] not in _SYMBOLS) or (
+            before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)
+        ):
             # The anchor stands before the row, or an escape ends in the row's first letters.
             for anchor in _ANCHORS.finditer(data, max(0, start - _BEFORE_ROW), end):
                 yield from _around(data, _RULES_OF[anchor[0]], anchor.start(), glued)

@@ -28,7 +28,7 @@ _PLACEHOLDER = re.compile(
     r"|\.\.\.|\*\*\*|…|•|test_?-?(?:key|token|secret|pass|api)|(?:my|the|a|some|any|no|not|this|new"
     r"|old|bad|wrong|invalid|default|secure|strong|super)_?-?(?:secret|pass|key|token|api)"
     r"|(?:secret|key|token|password|pass)_?-?(?:here|value|string|goes|123)|s3cr3t|p4ssw0rd"
-    r"|pa\$\$w0rd|p@ssw0rd|passw0rd|password|passwort|mock|stub|undefined|deadbeef|cafebabe|unset"
+    r"|pa\$\$w0rd|p@ss|passw0rd|password|passwort|mock|stub|undefined|deadbeef|cafebabe|unset"
     r"|correct-?horse|hunter2|letmein|qwerty|admin123|test123|testing|unittest|notasecret|not-a-"
     r"|swordfish|sup[e3]rs[e3]cr[e3]t|abcdef|12345|54321|00000|11111|<[^<>]{1,80}>|0xdead",
     re.I,
@@ -38,7 +38,7 @@ _TOKEN_PLACEHOLDER = re.compile(
     re.I,
 )
 _REFERENCE = re.compile(
-    r"\$\{|\$\(|\$\[|\{\{|\}\}|\{%|<%|%\(|%[sdv]\b|^\$[A-Za-z_]|^\$\$|^%[A-Za-z_]+%$|^@[\w.]+@?$|^#\{|^\{[\w.:!-]*\}"
+    r"\$\{|\$\(|\$\[|\{\{|\}\}|\{%|<%|%\(|%[sdv]\b|^\$[A-Za-z_]|^\$\$|^%[A-Za-z_]+%$|^@[\w.]+@?$|^#\{|^\{[^{}]*\}"
     r"|^\[[\w .-]+\]$|^__\w+__$|^<|^&[a-z]+;|^\w+\($|^(?:env|os|process|config|settings|self|this|var|vars|local"
     r"|data|secrets|params|args|options|opts|request|req|ctx|values|module|each|inputs|steps"
     r"|github|context|credentials|app|cfg|conf|props|state|event|kwargs|input)[.\[(]"
@@ -59,7 +59,7 @@ _PUBLIC = re.compile(
     r"|(?:AC|SK|MG|PN|SM|VA|IS)[0-9a-f]{32}$|UA-\d|G-[A-Z0-9]{8,12}$|GTM-)"
 )
 _NOT_A_VALUE = re.compile(
-    r"^(?:[./~\\]|\w:[\\/]|[a-z][a-z0-9+.-]{1,20}://|data:|[\w.+-]+@[\w-]+\.[a-z]{2,}$|\d{4}-\d\d-\d\d"
+    r"^(?:[./~\\]|\w:[\\/]|[a-z][a-z0-9+.-]{1,20}://|data:|[\w.+-]+@[\w-]+\.[a-z]{2,}$"
     r"|v?\d+(?:\.\d+)+(?:[-+.]\w+)*$|[\d.,:/ -]+$|0x[0-9a-f]{1,16}$|#[0-9a-f]{3,8}$)"
     r"|\.(?:json|ya?ml|py|js|ts|pem|key|crt|cer|txt|md|cfg|ini|toml|html?|png|jpe?g|svg|com|org|net|io|xml"
     r"|properties|env|sh|go|rs|java|gpg|pub|p12|pfx|jks|log|csv|db|zip|gz|local|internal)$",
@@ -73,6 +73,7 @@ _WEAK_PASSWORDS = words("""
 _PATTERN = re.compile(
     r"\[-?\d+\]|\[[^\]]{0,40}\w-\w[^\]]{0,40}\]|\{\d{1,4}(?:,\d{0,4})?\}|\\[dwsbDWSB]|\(\?"
 )
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _LONGEST_PASSWORD = 100
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z_]*(?:[.\-:/ ]+[A-Za-z_]+)*\d{0,2}")
 _CALL = re.compile(r"^[A-Za-z_][\w.]*[(\[]")
@@ -101,7 +102,7 @@ def is_secret(value: str, under: Meaning, quoted: bool) -> float:
     """The confidence that `value`, under a name of this meaning, is a credential; 0.0 if none."""
     if not under.kind or not 6 <= len(value) <= LONGEST or is_uuid(value):
         return 0.0
-    if not value.isascii() or _PATTERN.search(value):
+    if not value.isascii() or _PATTERN.search(value) or _DATE.match(value):
         return 0.0
     if stands_for_a_secret(value) or (_NOT_A_VALUE.search(value) and not _strong(value)):
         return 0.0
