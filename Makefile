@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types imports unit bench bench-shard prove clean
+.PHONY: help setup demo test lint types imports unit check bench bench-shard bench-scanner prove clean
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -23,7 +23,11 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 demo: setup ## watch the router at work on a dozen simulated keys (30 seconds)
 	@$(BIN)/python -m llm demo
 
-test: setup lint types imports unit ## lint, types, import contract, all tests
+test: setup check lint types imports unit ## lint, types, import contract, all tests
+
+check: ## look for leaked credentials in this repository
+	@$(PYTHON) tools/secret_scanner.py git --staged --fail-on-found --no-banner
+	@git ls-files -z | xargs -0 $(PYTHON) tools/secret_scanner.py --fail-on-found --no-banner
 
 lint: setup
 	$(BIN)/ruff check .
@@ -47,6 +51,9 @@ prove: setup ## show that no limit is passed and nearly all is used (three minut
 
 bench-shard: setup ## measure how many requests a second one shard carries
 	@$(BIN)/python -m benchmarks.shard
+
+bench-scanner: setup ## score the secret scanner by kind and context, and its speed
+	@$(BIN)/python -m benchmarks.scanner
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -143,7 +143,10 @@ def _manifests(data: bytes) -> Iterator[Piece]:
     """The entries of Kubernetes Secrets, each as `secret.NAME=value`."""
     done = 0
     for found in _SECRET_MANIFEST.finditer(data) if b"kind" in data else ():
-        start = max(data.rfind(b"\n---", 0, found.start()), found.start() - _MANIFEST, done)
+        if found.start() < done:
+            continue
+        start = data.rfind(b"\n---", max(done, found.start() - _MANIFEST), found.start())
+        start = max(start, found.start() - _MANIFEST, done)
         end = data.find(b"\n---", found.end(), found.end() + _MANIFEST)
         end = end if end >= 0 else min(len(data), found.end() + _MANIFEST)
         for entry in _ENTRY.finditer(data, start, end):

@@ -67,7 +67,8 @@ def _json_web_keys(data: bytes) -> Iterator[Match]:
     while at >= 0:
         start = max(data.rfind(b"{", max(0, at - 3000), at), 0)
         end = data.find(b"}", at, at + 3000)
-        for found in _JWK.finditer(data, start, end if end >= 0 else at + 3000):
+        end = end if end >= 0 else at + 3000
+        for found in _JWK.finditer(data, start, end):
             if entropy(found[1].decode()) >= 3.5:
                 yield Match(JWK, *found.span(1), found[1], 0.9)
-        at = data.find(_KTY, at + 5)
+        at = data.find(_KTY, end)

@@ -16,6 +16,7 @@ _NEUTRAL = words("""
     value val content data setting text v setting_value config_value option_value
 """)
 _NO_COLUMNS = words("primary key unique constraint index foreign check fulltext spatial exclude")
+_LONGEST_LIST = 4200
 _INTO, _FROM = b"insert i", b"from stdin"
 LITERALS = (_INTO, _FROM)
 _LONGEST_ROW = 65_536
@@ -36,7 +37,7 @@ _COPY = re.compile(
 )
 _COLUMN = re.compile(rb"(?:\A|,)\s*[\"`\[]?(\w{1,64})[\"`\]]?\s+\w")
 _SQL_TOKEN = re.compile(
-    rb"[nNEeBbXx]?'((?:[^'\\]|\\.|'')*)'|\"((?:[^\"\\]|\\.)*)\"|([(),;])|([^\s'\"(),;]+)"
+    rb"[nNEeBbXx]?'((?:[^'\\]|\\.|''){0,4000})'|\"((?:[^\"\\]|\\.){0,4000})\"|([(),;])|([^\s'\"(),;]+)"
 )
 
 
@@ -73,11 +74,11 @@ def csv_header(data: bytes) -> tuple[Columns, int] | None:
     return None
 
 
-def csv_rows(data: bytes, columns: Columns, start: int) -> Iterator[Match]:
-    """Credentials in the rows of `data` from `start` on."""
-    size = len(data)
+def csv_rows(data: bytes, columns: Columns, start: int, stop: int | None = None) -> Iterator[Match]:
+    """Credentials in the rows of `data` from `start` to `stop` or its end."""
+    size = len(data) if stop is None else stop
     while start < size:
-        end = data.find(b"\n", start)
+        end = data.find(b"\n", start, size)
         end = end if end >= 0 else size
         if end - start <= _LONGEST_ROW and columns.delimiter in data[start:end]:
             yield from _row(data, start, end, columns)
@@ -135,28 +136,43 @@ def row_matches(cells: Sequence[tuple[int, bytes]], names: Sequence[str]) -> Ite
 
 
 def sql_rows(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
-    """Credentials in INSERT, REPLACE and COPY statements."""
+    """Credentials in INSERT and COPY statements."""
+    if _INTO in present:
+        yield from _inserted(data, lower)
+    if _FROM in present:
+        yield from _copied(data, lower)
+
+
+def _inserted(data: bytes, lower: bytes) -> Iterator[Match]:
     created: dict[bytes, tuple[str, ...]] | None = None
-    at = lower.find(_INTO) if _INTO in present else -1
+    at = lower.find(_INTO)
     while at >= 0:
+        reached = at + len(_INTO)
         found = _INSERT.match(data, at)
         if found:
             if created is None:
                 created = dict(_created(data, lower))
             names = _names(found[2]) if found[2] else created.get(_bare(found[1]))
             if names and Columns(names).tell():
-                yield from _tuples(data, found.end(), names)
-        at = lower.find(_INTO, at + 8)
-    at = lower.find(_FROM) if _FROM in present else -1
+                for reached, match in _tuples(data, found.end(), names):
+                    if match:
+                        yield match
+        at = lower.find(_INTO, reached)
+
+
+def _copied(data: bytes, lower: bytes) -> Iterator[Match]:
+    at = lower.find(_FROM)
     while at >= 0:
-        found = _COPY.match(data, max(0, lower.rfind(b"copy", max(0, at - 4200), at)))
+        reached = at + len(_FROM)
+        found = _COPY.match(data, max(0, lower.rfind(b"copy", max(0, at - _LONGEST_LIST), at)))
         if found:
             columns = Columns(_names(found[1]), b"\t")
             begin = data.find(b"\n", found.end()) + 1
-            end = data.find(b"\n\\.", begin)
             if begin and columns.tell():
-                yield from csv_rows(data[: end if end >= 0 else len(data)], columns, begin)
-        at = lower.find(_FROM, at + 5)
+                end = data.find(b"\n\\.", begin)
+                reached = max(reached, end if end >= 0 else len(data))
+                yield from csv_rows(data, columns, begin, reached)
+        at = lower.find(_FROM, reached)
 
 
 def _bare(table: bytes) -> bytes:
@@ -179,11 +195,12 @@ def _created(data: bytes, lower: bytes) -> Iterator[tuple[bytes, tuple[str, ...]
         at = lower.find(b"create table", at + 12)
 
 
-def _tuples(data: bytes, start: int, names: tuple[str, ...]) -> Iterator[Match]:
+def _tuples(data: bytes, start: int, names: tuple[str, ...]) -> Iterator[tuple[int, Match | None]]:
+    """How far the statement was read, with each credential in its rows."""
     cells: list[tuple[int, bytes]] = []
-    depth = 0
+    depth, end = 0, start
     for found in _SQL_TOKEN.finditer(data, start):
-        sign = found[3]
+        sign, end = found[3], found.end()
         if sign == b"(":
             depth += 1
             if depth == 1:
@@ -191,11 +208,13 @@ def _tuples(data: bytes, start: int, names: tuple[str, ...]) -> Iterator[Match]:
         elif sign == b")":
             depth -= 1
             if depth == 0 and len(cells) == len(names):
-                yield from row_matches(cells, names)
+                for match in row_matches(cells, names):
+                    yield end, match
             if depth < 0:
-                return
+                break
         elif sign == b";" or (depth == 0 and sign is None):
-            return
-        elif sign is None:
+            break
+        elif sign is None and len(cells) <= len(names):
             group = next(g for g in (1, 2, 4) if found[g] is not None)
             cells.append((found.start(group), found[group]))
+    yield end, None

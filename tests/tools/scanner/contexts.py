@@ -98,7 +98,7 @@ def _manifest_json(fake: Fake, name: str, value: str) -> str:
 
 
 def _container_env(fake: Fake, name: str, value: str) -> str:
-    return f"spec:\n  containers:\n    - name: api\n      env:\n        - name: {name}\n          value: \"{value}\"\n"
+    return f'spec:\n  containers:\n    - name: api\n      env:\n        - name: {name}\n          value: "{value}"\n'
 
 
 def _xml_pair(fake: Fake, name: str, value: str) -> str:
@@ -106,10 +106,27 @@ def _xml_pair(fake: Fake, name: str, value: str) -> str:
 
 
 def _notebook(fake: Fake, name: str, value: str, outputs: bool) -> str:
-    source = ["import os\n", f'os.environ["{name}"] = "{value}"\n' if not outputs else "print(settings)\n"]
-    output = [{"output_type": "stream", "name": "stdout", "text": [f"{name}={value}\n"] if outputs else ["ok\n"]}]
-    cell = {"cell_type": "code", "metadata": {}, "source": source, "outputs": output, "execution_count": 1}
-    return json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+    source = [
+        "import os\n",
+        f'os.environ["{name}"] = "{value}"\n' if not outputs else "print(settings)\n",
+    ]
+    output = [
+        {
+            "output_type": "stream",
+            "name": "stdout",
+            "text": [f"{name}={value}\n"] if outputs else ["ok\n"],
+        }
+    ]
+    cell = {
+        "cell_type": "code",
+        "metadata": {},
+        "source": source,
+        "outputs": output,
+        "execution_count": 1,
+    }
+    return json.dumps(
+        {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1
+    )
 
 
 def _log(fake: Fake, name: str, value: str) -> str:
@@ -169,7 +186,9 @@ def _zip(*files: tuple[str, bytes]) -> bytes:
 
 def _sqlite(fake: Fake, name: str, value: str) -> bytes:
     with sqlite3.connect(":memory:") as database:
-        database.execute(f"CREATE TABLE accounts (number INTEGER, owner TEXT, '{name.lower()}' TEXT)")
+        database.execute(
+            f"CREATE TABLE accounts (number INTEGER, owner TEXT, '{name.lower()}' TEXT)"
+        )
         database.execute("INSERT INTO accounts VALUES (1, 'ops', ?)", (value,))
         database.commit()
         return bytes(database.serialize())
@@ -185,7 +204,11 @@ def _of_env(pack: Callable[[bytes], bytes]) -> Write:
 
 
 def _service_account(fake: Fake, name: str, value: str) -> str:
-    account = {"type": "service_account", "private_key_id": fake.hex(40), "private_key": value + "\n"}
+    account = {
+        "type": "service_account",
+        "private_key_id": fake.hex(40),
+        "private_key": value + "\n",
+    }
     return json.dumps(account, indent=2)
 
 

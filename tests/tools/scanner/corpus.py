@@ -61,12 +61,28 @@ def _negatives(fake: Fake, turn: int) -> Iterator[Planted]:
             if context.name.startswith("utf") or context.ending in (".gz", ".zip", ".xz", ".bz2"):
                 value = value.encode("ascii", "replace").decode()
             path = f"n/{turn}/{context.name}-{name}{context.ending}"
-            content = _bytes(context.write(fake, variable, value.replace("'", "''") if "sql" in context.name else value))
+            content = _bytes(
+                context.write(
+                    fake, variable, value.replace("'", "''") if "sql" in context.name else value
+                )
+            )
             yield Planted(path, content, context.name, negative=name)
     for number in range(20):
-        yield Planted(f"n/{turn}/cert-{number}.pem", certificate(fake).encode(), "pem-file", negative="certificate")
-        yield Planted(f"n/{turn}/app-{number}.min.js", minified(fake).encode(), "minified", negative="minified")
-        yield Planted(f"n/{turn}/noise-{number}.bin", fake.randbytes(20_000), "binary", negative="noise")
+        yield Planted(
+            f"n/{turn}/cert-{number}.pem",
+            certificate(fake).encode(),
+            "pem-file",
+            negative="certificate",
+        )
+        yield Planted(
+            f"n/{turn}/app-{number}.min.js",
+            minified(fake).encode(),
+            "minified",
+            negative="minified",
+        )
+        yield Planted(
+            f"n/{turn}/noise-{number}.bin", fake.randbytes(20_000), "binary", negative="noise"
+        )
 
 
 def write(files: Sequence[Planted], folder: Path) -> None:

@@ -79,7 +79,11 @@ def pem(fake: Fake, label: str = "RSA ") -> str:
     lines = [body[i : i + 64] for i in range(0, len(body), 64)]
     dashes = "-" * 5
     return "\n".join(
-        [f"{dashes}BEGIN {label}PRIVATE KEY{dashes}", *lines, f"{dashes}END {label}PRIVATE KEY{dashes}"]
+        [
+            f"{dashes}BEGIN {label}PRIVATE KEY{dashes}",
+            *lines,
+            f"{dashes}END {label}PRIVATE KEY{dashes}",
+        ]
     )
 
 

@@ -101,7 +101,9 @@ def certificate(fake: Fake) -> str:
     body = "MII" + fake.text(STANDARD, 797)
     dashes = "-" * 5
     lines = [body[i : i + 64] for i in range(0, len(body), 64)]
-    return "\n".join([f"{dashes}BEGIN CERTIFICATE{dashes}", *lines, f"{dashes}END CERTIFICATE{dashes}"])
+    return "\n".join(
+        [f"{dashes}BEGIN CERTIFICATE{dashes}", *lines, f"{dashes}END CERTIFICATE{dashes}"]
+    )
 
 
 def minified(fake: Fake) -> str:
@@ -112,10 +114,10 @@ def minified(fake: Fake) -> str:
         parts.append(
             fake.choice(
                 [
-                    f"function {a}({b},{c}){{return {b}.key===\"{c}\"?{a}[{fake.randrange(99)}]:void 0}}",
+                    f'function {a}({b},{c}){{return {b}.key==="{c}"?{a}[{fake.randrange(99)}]:void 0}}',
                     f"var {a}=n({fake.randrange(9999)}),{b}={a}.token||null;",
                     f"{a}.exports={{password:{b},secret:!0,authToken:{c}.t}};",
-                    f"e.{b}=\"{fake.hex(20)}\";",
+                    f'e.{b}="{fake.hex(20)}";',
                 ]
             )
         )

@@ -10,7 +10,6 @@ from tests.tools.scanner.corpus import (
     LEAST_OF_EACH,
     LEAST_PRECISION,
     LEAST_RECALL,
-    Scores,
     corpus,
     score,
 )
@@ -22,23 +21,14 @@ from tools.scanner.scanner import Scanner
 SEED = 20_261
 
 
-@pytest.fixture(scope="module")
-def scores() -> Scores:
+def test_nearly_every_secret_is_found_and_nearly_nothing_else() -> None:
     files = list(corpus(SEED))
     scanner = Scanner()
-    return score(files, {f.path: len(scanner.scan_bytes(f.content, f.path).findings) for f in files})
-
-
-def test_nearly_every_secret_is_found(scores: Scores) -> None:
+    findings = {f.path: len(scanner.scan_bytes(f.content, f.path).findings) for f in files}
+    scores = score(files, findings)
     assert scores.recall >= LEAST_RECALL
     assert scores.llm_recall >= LEAST_LLM_RECALL
-
-
-def test_nearly_nothing_else_is_reported(scores: Scores) -> None:
     assert scores.precision >= LEAST_PRECISION
-
-
-def test_no_kind_and_no_context_is_weak(scores: Scores) -> None:
     assert {c.name for c in CONTEXTS} < set(scores.contexts)
     assert {k.name for k in KINDS} < set(scores.found)
     weak = {

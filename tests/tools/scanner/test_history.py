@@ -27,7 +27,9 @@ def git(tmp_path: Path) -> Callable[..., str]:
 
 
 @pytest.fixture
-def report(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, list[dict[str, str]]]]:
+def report(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., dict[str, list[dict[str, str]]]]:
     def scan(*arguments: str) -> dict[str, list[dict[str, str]]]:
         capsys.readouterr()
         run("git", "-f", "json", *arguments)

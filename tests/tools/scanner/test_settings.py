@@ -16,7 +16,9 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def findings(run: Run, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[dict[str, object]]]:
+def findings(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., list[dict[str, object]]]:
     def scan(*arguments: str) -> list[dict[str, object]]:
         capsys.readouterr()
         run(".", "-f", "json", *arguments)
