@@ -23,7 +23,8 @@ _TOKEN_USER = re.compile(rb"[A-Za-z0-9_-]{20,255}")
 _GO_DSN = re.compile(rb"([\w.-]{1,64}):([^\s\"'<>:@/]{1,200})\Z")
 _OPTIONS = (
     re.compile(
-        rb"\s(?:-u|--user|--proxy-user|-U)[ =]{0,2}[\"']?[^\s:\"']{1,64}:(?P<password>[^\s\"']{4,200})"
+        rb"\s(?:-u|--user|--proxy-user|-U)[ =]{0,2}[\"']?[^\s:\"']{1,64}:"
+        rb"(?P<password>[^\s\"']{4,200})"
     ),
     re.compile(rb"\s(?:-p|-a|-w)[ ]?[\"']?(?P<password>[^\s\"'$-][^\s\"']{7,100})"),
 )

@@ -18,8 +18,20 @@ _MEMBERS = 200_000
 _FREE = 64 * 2**20
 _RATIO = 200
 _SPOOLED = 16 * 2**20
-_DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError,
-            RuntimeError, NotImplementedError, ValueError, IndexError, KeyError, OverflowError)  # fmt: skip
+_DAMAGED = (
+    OSError,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    IndexError,
+    KeyError,
+    OverflowError,
+)
 
 Report = Callable[[str, str], None]
 
@@ -194,7 +206,7 @@ def _of_tar(
 def _seekable(stream: BinaryIO, budget: Budget) -> IO[bytes]:
     if stream.seekable():
         return _Kept(stream)
-    spooled = SpooledTemporaryFile(max_size=_SPOOLED)
+    spooled = SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 - the archive closes it
     while part := stream.read(2**20):
         spooled.write(part)
     spooled.seek(0)

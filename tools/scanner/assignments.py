@@ -65,7 +65,8 @@ _BESIDE = re.compile(
     b"\\\\{0,7}[\"']?[ \\t]{0,20}[:=][ \\t]{0,20}(%b)?" % (_VALUE_WORD, _QUOTE)
 )
 _VALUE_BEFORE = re.compile(
-    rb"\b(?:value|Value|val)\\{0,7}[\"']?[ \t]{0,8}[:=]\s{0,20}\\{0,7}[\"'](?P<value>[^\"'\n\\]{6,400})"
+    rb"\b(?:value|Value|val)\\{0,7}[\"']?[ \t]{0,8}[:=]\s{0,20}\\{0,7}[\"']"
+    rb"(?P<value>[^\"'\n\\]{6,400})"
     rb"\\{0,7}[\"']\s{0,20},\s{0,40}\\{0,7}[\"']?(?:name|key|Name|Key)\\{0,7}[\"']?\s{0,8}[:=]"
     rb"\s{0,8}\\{0,7}[\"']?\Z"
 )
@@ -82,7 +83,8 @@ _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
 _UNQUOTED = re.compile(rb"[^\s\"'`<>]{6,%d}" % LONGEST)
 _CUT = re.compile(rb"[,;)\]}|&\\(\[{]")
 _SETS_A_LINE = re.compile(
-    rb"[+\- \t]{0,40}(?:(?:export|set|setx|SET|ENV|ARG|env|declare|-e|--env|environment=)[ \t\"']{1,3}"
+    rb"[+\- \t]{0,40}(?:(?:export|set|setx|SET|ENV|ARG|env|declare|-e|--env|environment=)"
+    rb"[ \t\"']{1,3}"
     rb"(?:-x[ ])?)?[\w.\-/]{0,60}"
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"

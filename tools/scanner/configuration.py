@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Configuration:
     """What a file adds to the built-in rules, and what it takes away."""
 
     rules: tuple[CustomRule, ...] = ()
-    allowlists: Allowlists = Allowlists()
+    allowlists: Allowlists = field(default_factory=Allowlists)
     disabled: frozenset[str] = frozenset()
     defaults: bool = True
 

@@ -41,7 +41,7 @@ def entropy(text: str) -> float:
 
 
 def wordiness(text: str) -> float:
-    """The share of neighbouring letters that are common in words: 0.2 if random, 0.75 in English."""
+    """The share of neighbouring letters that are common in words: 0.2 if random, 0.75 if words."""
     pairs = _pairs(text)
     return sum(pair in _PAIRS for pair in pairs) / len(pairs) if pairs else 0.0
 

@@ -109,7 +109,7 @@ def _row(data: bytes, start: int, end: int, columns: Columns) -> Iterator[Match]
 
 
 def row_matches(cells: Sequence[tuple[int, bytes]], names: Sequence[str]) -> Iterator[Match]:
-    """Credentials in one row, each cell judged by its column or, in `name, value`, its neighbour."""
+    """Credentials in one row, each cell judged by its column, or by the name beside it."""
     for (at, text), column in zip(cells, names, strict=False):
         bare = text.strip(b" \t\"'")
         if not 6 <= len(bare) <= 512:
@@ -154,7 +154,8 @@ def _inserted(data: bytes, lower: bytes) -> Iterator[Match]:
                 created = dict(_created(data, lower))
             names = _names(found[2]) if found[2] else created.get(_bare(found[1]))
             if names and Columns(names).tell():
-                for reached, match in _tuples(data, found.end(), names):
+                for until, match in _tuples(data, found.end(), names):
+                    reached = until
                     if match:
                         yield match
         at = lower.find(_INTO, reached)

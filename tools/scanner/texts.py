@@ -21,7 +21,7 @@ class Readable(Protocol):
 WINDOW = 4 * 2**20
 OVERLAP = 32 * 2**10
 CONTEXT = 2 * 2**10
-# What no text holds becomes an end of line, so that strings in binaries stand on lines of their own.
+# What no text holds becomes an end of line: strings in binaries stand on lines of their own.
 _STRINGS = bytes(c if 32 <= c < 127 or c in b"\t\n\r" else 10 for c in range(256))
 _WIDE = bytes(
     ord("a") if 32 <= c < 127 or c in b"\t\r\n" else ord(" ") if c else ord("0") for c in range(256)

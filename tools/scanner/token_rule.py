@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from .findings import Rule
 
 _EDGE = re.compile(rb"[A-Za-z0-9_-]")
-# An escape before a token ends in letters or digits that are no part of it: \n, %3D, \u0022, ESC[31m
+# An escape before a token ends in letters or digits that are no part of it: \n, %3D, ESC[31m
 _ESCAPE_BEFORE = re.compile(
     rb"(?:\\[0abefnrtv]|\\x[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|%(?:25)?[0-9A-Fa-f]{2}|\[[\d;]{0,8}m)\Z"
 )

@@ -38,8 +38,10 @@ _TOKEN_PLACEHOLDER = re.compile(
     re.I,
 )
 _REFERENCE = re.compile(
-    r"\$\{|\$\(|\$\[|\{\{|\}\}|\{%|<%|%\(|%[sdv]\b|^\$[A-Za-z_]|^\$\$|^%[A-Za-z_]+%$|^@[\w.]+@?$|^#\{|^\{[^{}]*\}"
-    r"|^\[[\w .-]+\]$|^__\w+__$|^<|^&[a-z]+;|^\w+\($|^(?:env|os|process|config|settings|self|this|var|vars|local"
+    r"\$\{|\$\(|\$\[|\{\{|\}\}|\{%|<%|%\(|%[sdv]\b"
+    r"|^\$[A-Za-z_]|^\$\$|^%[A-Za-z_]+%$|^@[\w.]+@?$|^#\{|^\{[^{}]*\}"
+    r"|^\[[\w .-]+\]$|^__\w+__$|^<|^&[a-z]+;|^\w+\($"
+    r"|^(?:env|os|process|config|settings|self|this|var|vars|local"
     r"|data|secrets|params|args|options|opts|request|req|ctx|values|module|each|inputs|steps"
     r"|github|context|credentials|app|cfg|conf|props|state|event|kwargs|input)[.\[(]"
     r"|^(?:env|vault|ssm|arn|secretsmanager|op|ref|file|gs|s3|keyring|keyvault|projects|awssm|doppler|sops):"
@@ -48,8 +50,10 @@ _REFERENCE = re.compile(
 )
 _CIPHERTEXT = re.compile(
     r"^(?:gAAAAA|ENC\[|ENC\(|\$ANSIBLE_VAULT|\{cipher\}|AQICAH|vault:v\d|U2FsdGVkX1|\$2[abxy]?\$|\$argon2"
-    r"|\$scrypt|\$pbkdf2|pbkdf2[_:]|bcrypt|argon2|scrypt:|\$[156]\$|\$y\$|\$apr1\$|\{S?SHA|\{CRYPT|sha\d{1,3}[-:$=]|md5[-:$]|SCRAM-SHA"
-    r"|AgA|AgB|-----BEGIN (?:PGP MESSAGE|CERT|PUBLIC|RSA PUBLIC)|age-encryption|ssh-(?:rsa|ed25519|dss) |AAAA[BCE]3Nza)"
+    r"|\$scrypt|\$pbkdf2|pbkdf2[_:]|bcrypt|argon2|scrypt:|\$[156]\$|\$y\$|\$apr1\$"
+    r"|\{S?SHA|\{CRYPT|sha\d{1,3}[-:$=]|md5[-:$]|SCRAM-SHA"
+    r"|AgA|AgB|-----BEGIN (?:PGP MESSAGE|CERT|PUBLIC|RSA PUBLIC)"
+    r"|age-encryption|ssh-(?:rsa|ed25519|dss) |AAAA[BCE]3Nza)"
 )
 _PUBLIC = re.compile(
     r"^(?:pk_(?:live|test)_|pk-lf-|[sr]k_test_|pk\.eyJ|sb_publishable_|whpk_|age1[a-z0-9]{50}|AIDA|AROA|AGPA|ANPA"

@@ -83,7 +83,8 @@ def _sql(fake: Fake, name: str, value: str) -> str:
 
 
 def _sql_pairs(fake: Fake, name: str, value: str) -> str:
-    return f"INSERT INTO `settings` (`name`, `value`) VALUES ('theme','dark'),('{name.lower()}','{value}');\n"
+    rows = f"('theme','dark'),('{name.lower()}','{value}')"
+    return f"INSERT INTO `settings` (`name`, `value`) VALUES {rows};\n"
 
 
 def _manifest(fake: Fake, name: str, value: str) -> str:
@@ -98,11 +99,13 @@ def _manifest_json(fake: Fake, name: str, value: str) -> str:
 
 
 def _container_env(fake: Fake, name: str, value: str) -> str:
-    return f'spec:\n  containers:\n    - name: api\n      env:\n        - name: {name}\n          value: "{value}"\n'
+    pair = f'        - name: {name}\n          value: "{value}"\n'
+    return f"spec:\n  containers:\n    - name: api\n      env:\n{pair}"
 
 
 def _xml_pair(fake: Fake, name: str, value: str) -> str:
-    return f"<configuration>\n <property>\n  <name>{name.lower()}</name>\n  <value>{escape(value)}</value>\n </property>\n</configuration>\n"
+    pair = f"  <name>{name.lower()}</name>\n  <value>{escape(value)}</value>\n"
+    return f"<configuration>\n <property>\n{pair} </property>\n</configuration>\n"
 
 
 def _notebook(fake: Fake, name: str, value: str, outputs: bool) -> str:
@@ -144,15 +147,18 @@ def _minified(fake: Fake, name: str, value: str) -> str:
 
 
 def _diff(fake: Fake, name: str, value: str) -> str:
-    return f"--- a/app.env\n+++ b/app.env\n@@ -1,2 +1,2 @@\n DEBUG=0\n-{name}=${{{name}}}\n+{name}={value}\n"
+    head = "--- a/app.env\n+++ b/app.env\n@@ -1,2 +1,2 @@\n DEBUG=0\n"
+    return f"{head}-{name}=${{{name}}}\n+{name}={value}\n"
 
 
 def _curl(fake: Fake, name: str, value: str) -> str:
-    return f'curl -sS https://api.acme.io/v1/things \\\n  -H "Content-Type: application/json" \\\n  -H "Authorization: Bearer {value}"\n'
+    head = 'curl -sS https://api.acme.io/v1/things \\\n  -H "Content-Type: application/json"'
+    return f'{head} \\\n  -H "Authorization: Bearer {value}"\n'
 
 
 def _http(fake: Fake, name: str, value: str) -> str:
-    return f"POST /v1/chat HTTP/1.1\r\nHost: api.acme.io\r\nX-Api-Key: {value}\r\nContent-Length: 2\r\n\r\n{{}}"
+    head = "POST /v1/chat HTTP/1.1\r\nHost: api.acme.io\r\n"
+    return f"{head}X-Api-Key: {value}\r\nContent-Length: 2\r\n\r\n{{}}"
 
 
 def _traceback(fake: Fake, name: str, value: str) -> str:
@@ -221,12 +227,26 @@ CONTEXTS = (
     Context("yaml", ".yaml", lambda f, n, v: f"app:\n  {n.lower()}: {v}\n  debug: false\n"),
     Context("yaml-quoted", ".yml", lambda f, n, v: f"app:\n  {_camel(n)}: '{v}'\n"),
     Context("json", ".json", lambda f, n, v: json.dumps({"app": {_camel(n): v, "x": 1}}, indent=2)),
-    Context("json-minified", ".json", lambda f, n, v: json.dumps({"a": [1, 2], n.lower(): v}, separators=(",", ":"))),
+    Context(
+        "json-minified",
+        ".json",
+        lambda f, n, v: json.dumps({"a": [1, 2], n.lower(): v}, separators=(",", ":")),
+    ),
     Context("toml", ".toml", lambda f, n, v: f'[app]\n{n.lower()} = "{v}"\nport = 1\n'),
     Context("ini", ".ini", lambda f, n, v: f"[app]\n{n.lower()} = {v}\n"),
-    Context("properties", ".properties", lambda f, n, v: f"app.{n.lower().replace('_', '.')}={v}\n"),
-    Context("xml-attribute", ".xml", lambda f, n, v: f'<config>\n  <add key="{n}" value="{escape(v)}" />\n</config>\n'),
-    Context("xml-element", ".xml", lambda f, n, v: f"<config><{_camel(n)}>{escape(v)}</{_camel(n)}></config>\n"),
+    Context(
+        "properties", ".properties", lambda f, n, v: f"app.{n.lower().replace('_', '.')}={v}\n"
+    ),
+    Context(
+        "xml-attribute",
+        ".xml",
+        lambda f, n, v: f'<config>\n  <add key="{n}" value="{escape(v)}" />\n</config>\n',
+    ),
+    Context(
+        "xml-element",
+        ".xml",
+        lambda f, n, v: f"<config><{_camel(n)}>{escape(v)}</{_camel(n)}></config>\n",
+    ),
     Context("xml-pair", ".xml", _xml_pair),
     Context("sql-insert", ".sql", _sql),
     Context("sql-pairs", ".sql", _sql_pairs),
@@ -235,27 +255,57 @@ CONTEXTS = (
     Context("k8s-secret", ".yaml", _manifest, _ANY),
     Context("k8s-secret-json", ".json", _manifest_json, _ANY),
     Context("k8s-env", ".yaml", _container_env),
-    Context("terraform", ".tf",
-            lambda f, n, v: f'variable "{n.lower()}" {{\n  type    = string\n  default = "{v}"\n}}\n'),
-    Context("python", ".py", lambda f, n, v: f'import x\n\n{n} = "{v}"\nclient = x.Client(api_key={n})\n'),
-    Context("python-call", ".py", lambda f, n, v: f"client = Client(\n    {n.lower()}='{v}',\n    timeout=3)\n"),
+    Context(
+        "terraform",
+        ".tf",
+        lambda f, n, v: f'variable "{n.lower()}" {{\n  type    = string\n  default = "{v}"\n}}\n',
+    ),
+    Context(
+        "python",
+        ".py",
+        lambda f, n, v: f'import x\n\n{n} = "{v}"\nclient = x.Client(api_key={n})\n',
+    ),
+    Context(
+        "python-call",
+        ".py",
+        lambda f, n, v: f"client = Client(\n    {n.lower()}='{v}',\n    timeout=3)\n",
+    ),
     Context("javascript", ".js", lambda f, n, v: f"const {_camel(n)} = '{v}';\n"),
     Context("typescript", ".ts", lambda f, n, v: f"export const {_camel(n)}: string = `{v}`;\n"),
     Context("go", ".go", lambda f, n, v: f'package main\n\nvar {_camel(n)} = "{v}"\n'),
-    Context("java", ".java", lambda f, n, v: f'class A {{ private static final String {n} = "{v}"; }}\n'),
+    Context(
+        "java", ".java", lambda f, n, v: f'class A {{ private static final String {n} = "{v}"; }}\n'
+    ),
     Context("c-define", ".h", lambda f, n, v: f'#define {n} "{v}"\n'),
     Context("curl", ".sh", _curl, ("token",), named=False),
     Context("http-dump", ".txt", _http, ("token",)),
     Context("log-escaped", ".log", _log),
     Context("log-escaped-twice", ".log", _log_twice),
-    Context("url-query", ".log",
-            lambda f, n, v: f"GET https://api.acme.io/x?page=2&{n.lower()}={quote(v, safe='')}&z=1 200\n"),
-    Context("percent-encoded", ".txt",
-            lambda f, n, v: "payload=" + quote(json.dumps({n.lower(): v}), safe="") + "\n", _ANY),
+    Context(
+        "url-query",
+        ".log",
+        lambda f, n, v: (
+            f"GET https://api.acme.io/x?page=2&{n.lower()}={quote(v, safe='')}&z=1 200\n"
+        ),
+    ),
+    Context(
+        "percent-encoded",
+        ".txt",
+        lambda f, n, v: "payload=" + quote(json.dumps({n.lower(): v}), safe="") + "\n",
+        _ANY,
+    ),
     Context("base64", ".txt", lambda f, n, v: f"blob: {_b64(f'{n}={v}')}\n", _ANY),
-    Context("base64-twice", ".txt", lambda f, n, v: f"blob: {_b64(_b64(json.dumps({n: v})))}\n", _ANY),
-    Context("base64-wrapped", ".txt",
-            lambda f, n, v: base64.encodebytes(f"# settings of the service\n{n}={v}\n".encode()).decode(), _ANY),
+    Context(
+        "base64-twice", ".txt", lambda f, n, v: f"blob: {_b64(_b64(json.dumps({n: v})))}\n", _ANY
+    ),
+    Context(
+        "base64-wrapped",
+        ".txt",
+        lambda f, n, v: base64.encodebytes(
+            f"# settings of the service\n{n}={v}\n".encode()
+        ).decode(),
+        _ANY,
+    ),
     Context("notebook-source", ".ipynb", lambda f, n, v: _notebook(f, n, v, False)),
     Context("notebook-output", ".ipynb", lambda f, n, v: _notebook(f, n, v, True)),
     Context("minified", ".min.js", _minified),
@@ -267,14 +317,20 @@ CONTEXTS = (
     Context("utf-16-be-bom", ".txt", _utf16("utf-16-be", b"\xfe\xff")),
     Context("utf-16-le", ".txt", _utf16("utf-16-le", b"")),
     Context("utf-16-be", ".txt", _utf16("utf-16-be", b"")),
-    Context("latin-1", ".ini", lambda f, n, v: f"; gr\u00fc\u00dfe\n{n.lower()} = {v}\n".encode("latin-1")),
+    Context(
+        "latin-1",
+        ".ini",
+        lambda f, n, v: f"; gr\u00fc\u00dfe\n{n.lower()} = {v}\n".encode("latin-1"),
+    ),
     Context("gzip", ".gz", _of_env(gzip.compress)),
     Context("bzip2", ".bz2", _of_env(bz2.compress)),
     Context("xz", ".xz", _of_env(lzma.compress)),
     Context("zip", ".zip", _of_env(lambda raw: _zip(("conf/app.env", raw)))),
     Context("tar", ".tar", _of_env(lambda raw: _tar(("a.env", raw), mode="w"))),
     Context("tgz", ".tgz", _of_env(lambda raw: _tar(("a.env", raw)))),
-    Context("nested", ".tgz", _of_env(lambda raw: _tar(("in.zip", _zip(("x.gz", gzip.compress(raw))))))),
+    Context(
+        "nested", ".tgz", _of_env(lambda raw: _tar(("in.zip", _zip(("x.gz", gzip.compress(raw))))))
+    ),
     Context("wheel", ".whl", lambda f, n, v: _zip(("pkg/settings.py", f'{n} = "{v}"\n'.encode()))),
     Context("sqlite", ".db", _sqlite),
     Context("pickle", ".pkl", lambda f, n, v: pickle.dumps({n.lower(): v, "debug": False})),
@@ -284,7 +340,7 @@ CONTEXTS = (
     Context("pem-yaml", ".yaml", _yaml_block, ("pem",)),
     Context("pem-env", ".env", _pem_env, ("pem",)),
     Context("service-account", ".json", _service_account, ("pem",)),
-)  # fmt: skip
+)
 
 
 def basic_auth(fake: Fake, password: str) -> str:
