@@ -7,6 +7,10 @@ READY := $(VENV)/.ready
 .PHONY: help setup demo test lint types imports unit check bench bench-shard bench-scanner prove clean
 .DEFAULT_GOAL := help
 
+# All that is published: everything but the environment and the caches.
+PUBLISHED = $(wildcard $(filter-out .git .venv,$(shell \
+  git ls-files 2>/dev/null | cut -d/ -f1 | sort -u || true) README.md core llm tools tests docs))
+
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -25,9 +29,8 @@ demo: setup ## watch the router at work on a dozen simulated keys (30 seconds)
 
 test: setup check lint types imports unit ## lint, types, import contract, all tests
 
-check: ## look for leaked credentials in this repository
-	@$(PYTHON) tools/secret_scanner.py git --staged --fail-on-found --no-banner
-	@git ls-files -z | xargs -0 $(PYTHON) tools/secret_scanner.py --fail-on-found --no-banner
+check: setup ## look for leaked credentials in this repository
+	@$(BIN)/python tools/secret_scanner.py $(PUBLISHED) --fail-on-found --no-banner
 
 lint: setup
 	$(BIN)/ruff check .

@@ -187,6 +187,7 @@ def _scanner(given: argparse.Namespace) -> Scanner:
         frozenset(enabled),
         frozenset(disabled),
         config.allowlists,
+        {rule.rule.id: rule.path for rule in config.rules if rule.path},
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
@@ -36,6 +37,8 @@ class Scanner:
     enabled: frozenset[str] = frozenset()
     disabled: frozenset[str] = frozenset()
     allowlists: Allowlists = field(default_factory=Allowlists)
+    # Where alone a rule of the user's own applies.
+    paths: Mapping[str, re.Pattern[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.engine.unpack = _unpacked
@@ -114,6 +117,8 @@ class _Job:
         if match.confidence < scanner.min_confidence or rule in scanner.disabled:
             return
         if scanner.enabled and rule not in scanner.enabled:
+            return
+        if rule in scanner.paths and not scanner.paths[rule].search(path):
             return
         secret = match.secret.decode("utf-8", "replace")
         if match.allowed or scanner.allowlists.allows(rule, secret, line, path, self.commit):

@@ -84,6 +84,10 @@ def test_rules_and_allowlists_of_gitleaks_form(
         f"[[allowlists]]\ntargetRules = ['anthropic-api-key']\nregexes = ['{secret[-9:]}$']\n"
     )
     assert findings("-c", "c.toml") == []
+    (tmp_path / "c.toml").write_text(
+        "[[rules]]\nid = 'acme'\nregex = 'acme-[0-9a-f]{20}'\npath = '[.]env$'\n"
+    )
+    assert "acme" not in {f["rule"] for f in findings("-c", "c.toml")}
     (tmp_path / "c.toml").write_text("[extend]\ndisabledRules = ['anthropic-api-key']\n")
     assert findings("-c", "c.toml") == []
     (tmp_path / "c.toml").write_text(
