@@ -89,10 +89,10 @@ _SETS_A_LINE = re.compile(
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _LONGEST_NAME = 48
+_COMMA = ord(",")
 _TELLS = frozenset(b":=i")
-_QUOTES = frozenset(b"\"'`&%")
-_ASSIGNS = frozenset(b"=:>|?-%ou")
-_MAY_FOLLOW = frozenset(b"\"'`])(*=:> \t\r\n,|\\&%<?-/")
+_QUOTES = (b'"', b"'", b"`", b"&", b"%")
+_MAY_FOLLOW = frozenset(b"\"'`(*=:> \t\r\n,|\\&%<?]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,8 @@ def _named(data: bytes, at: int, after: int, seen: set[int]) -> Iterator[Assignm
     beyond = following.lstrip(_NAME_CHARACTERS)
     if not beyond or beyond[0] not in _MAY_FOLLOW:
         return
+    if beyond[0] == _COMMA and beyond[1:2] == b" ":
+        return  # a list in prose or code
     head = data[max(0, at - _LONGEST_NAME) : at]
     start = at - len(head) + len(head.rstrip(_NAME_CHARACTERS))
     end = after + len(following) - len(beyond)
@@ -186,9 +188,9 @@ def _values_after(
     A strict place is one that much else than values stand in.
     """
     following = data[end : end + 90]
-    if weak and not _QUOTES.intersection(following):
+    if weak and not any(quote in following[:30] for quote in _QUOTES):
         return
-    found = _ASSIGNED.match(data, end) if _ASSIGNS.intersection(following) else None
+    found = _ASSIGNED.match(data, end)
     if found and (found[1] or not weak):
         yield found.end(), found[1], False
     if weak:

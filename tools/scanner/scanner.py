@@ -22,6 +22,7 @@ from .texts import (
     wide_strings,
     windows,
 )
+from .tokens import rows
 
 _HEAD = 64 * 2**10
 
@@ -47,8 +48,7 @@ class Scanner:
         """What `stream`, of `size` bytes where that is known, holds; errors are in the outcome."""
         outcome = Outcome(files=1)
         job = _Job(self, outcome, commit)
-        for match in self.engine.scan(path.encode("utf-8", "surrogateescape")):
-            job.keep(replace(match, line=1), path, ("path",), b"")
+        job.name(path)
         if self.allowlists.allows_path(path, commit):
             return outcome
         if self.largest and size > self.largest:
@@ -68,6 +68,13 @@ class _Job:
     outcome: Outcome
     commit: str
 
+    def name(self, path: str) -> None:
+        """Looks for tokens in a path itself; nearly none has a row long enough to be one."""
+        raw = path.encode("utf-8", "replace")
+        if rows(raw):
+            for match in self.scanner.engine.scan(raw):
+                self.keep(replace(match, line=1), path, ("path",), b"")
+
     def run(
         self, stream: Readable, path: str, budget: Budget, depth: int, layers: tuple[str, ...]
     ) -> None:
@@ -81,8 +88,7 @@ class _Job:
             whole = io.BufferedReader(_Rejoined(head, stream), 2**16)
             for inside, member in members(kind, whole, path, budget, self._failed):
                 if inside != path:
-                    for match in self.scanner.engine.scan(inside.encode("utf-8", "replace")):
-                        self.keep(replace(match, line=1), inside, ("path",), b"")
+                    self.name(inside)
                 if not self.scanner.allowlists.allows_path(inside, self.commit):
                     self.run(member, inside, budget, depth + 1, (*layers, kind))
             return
