@@ -62,7 +62,7 @@ class Engine:
         lower = data.lower()
         long_rows = rows(data)
         present = self.prefilter(lower)
-        found = list(tokens(data, long_rows, glued, present))
+        found = list(tokens(data, lower, long_rows, glued, present))
         found += private_keys(data, present)
         found += addresses(data, lower, present)
         found += assignments(data, lower, present)

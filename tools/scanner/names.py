@@ -150,3 +150,4 @@ def provider(text: str) -> Rule | None:
 
 
 PROVIDER_RULES = tuple(rule for _, rule in _PROVIDERS)
+PROVIDER_WORDS = tuple(word.encode() for word, _ in _PROVIDERS)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 
 from .findings import Match, Rule
 from .judgement import judge
-from .names import Meaning, meaning, provider
+from .names import PROVIDER_WORDS, Meaning, meaning, provider
 from .providers import LLM_TOKENS
 from .services import SERVICE_TOKENS
 from .shapes import classes, is_hex, looks_random
@@ -81,9 +81,14 @@ def rows(data: bytes) -> list[tuple[int, int]]:
 
 
 def tokens(
-    data: bytes, long_rows: list[tuple[int, int]], glued: bool, present: Collection[bytes]
+    data: bytes,
+    lower: bytes,
+    long_rows: list[tuple[int, int]],
+    glued: bool,
+    present: Collection[bytes],
 ) -> Iterator[Match]:
     """Credentials of a known shape in `data`, whose rows the caller has found."""
+    providers: bool | None = None
     for start, end in long_rows:
         before = data[start - 1]
         if (glued and data[start : start + 2] not in _SYMBOLS) or (
@@ -100,7 +105,11 @@ def tokens(
             yield from _bearer(data, start)
         length = end - start
         if length in _LENGTHS_BY_CONTEXT:
-            yield from _by_context(data, start, end)
+            # Hashes have such lengths too, so most texts are asked once and for all.
+            if providers is None:
+                providers = any(word in lower for word in PROVIDER_WORDS)
+            if providers:
+                yield from _by_context(data, start, end)
         elif length >= _LENGTH_OF_INNER_ANCHORS:
             for inner in _INNER_ANCHORS:
                 at = data.find(inner, start, end)

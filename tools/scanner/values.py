@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(
     r"|(?:secret|key|token|password|pass)_?-?(?:here|value|string|goes|123)|s3cr3t|p4ssw0rd"
     r"|pa\$\$w0rd|p@ss|passw0rd|password|passwort|mock|stub|undefined|deadbeef|cafebabe|unset"
     r"|correct-?horse|hunter2|letmein|qwerty|admin123|test123|testing|unittest|notasecret|not-a-"
-    r"|swordfish|sup[e3]rs[e3]cr[e3]t|abcdef|12345|54321|00000|11111|<[^<>]{1,80}>|0xdead",
+    r"|swordfish|sup[e3]rs[e3]cr[e3]t|abcdef|123456|654321|000000|111111|<[^<>]{1,80}>|0xdead",
     re.I,
 )
 _TOKEN_PLACEHOLDER = re.compile(
@@ -126,7 +126,7 @@ def _strong(value: str) -> bool:
         and classes(value) >= 3
         and len(value) / (value.count("/") + 1) >= 9
         and looks_random(value)
-        and not re.search(r"//|\.\w{2,5}$", value)
+        and not re.search(r"://|\.\w{2,5}$", value)
     )
 
 
