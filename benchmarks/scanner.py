@@ -25,6 +25,7 @@ _SEED = 77_003
 _ROUNDS = 2
 _MEGABYTES = 30.0
 _OTHERS_MEGABYTES = 3.0
+_PASSES = 3
 _TREE = Path(sys.prefix) / "lib"
 _PLAIN = (".py", ".json", ".md", ".txt", ".js", ".yaml", ".toml", ".cfg", ".pyi", ".rst", ".h")
 
@@ -100,12 +101,15 @@ def _plain(megabytes: float) -> Iterator[Target]:
 
 
 def _speed(chosen: Sequence[Target], scan: Callable[[Target], object]) -> float:
-    began = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-    size = 0
-    for target in chosen:
-        size += Path(target.path).stat().st_size
-        scan(target)
-    return size / 1e6 / (resource.getrusage(resource.RUSAGE_SELF).ru_utime - began)
+    """The best of three passes: what else the machine does only makes one slower."""
+    size = sum(Path(target.path).stat().st_size for target in chosen) / 1e6
+    best = 0.0
+    for _ in range(_PASSES):
+        began = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        for target in chosen:
+            scan(target)
+        best = max(best, size / (resource.getrusage(resource.RUSAGE_SELF).ru_utime - began))
+    return best
 
 
 def _detect_secrets(chosen: Sequence[Target]) -> float:
