@@ -89,7 +89,7 @@ _SETS_A_LINE = re.compile(
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _LONGEST_NAME = 48
-_COMMA, _SPACE = b", "
+_COMMA, _SPACE, _BRACKET, _DOT = b", (."
 _LINKS = (b"is", b"was", b"to", b"or")
 _TELLS = frozenset(b":=i")
 _QUOTES = (b'"', b"'", b"`", b"&", b"%")
@@ -143,8 +143,13 @@ def _named(data: bytes, at: int, after: int, seen: set[int]) -> Iterator[Assignm
     beyond = following.lstrip(_NAME_CHARACTERS)
     if not beyond or beyond[0] not in _MAY_FOLLOW:
         return
-    if beyond[0] == _COMMA and beyond[1:2] == b" ":
+    follows = beyond[0]
+    if follows == _COMMA and beyond[1:2] == b" ":
         return  # a list in prose or code
+    if follows == _BRACKET and data[after - 4 : after].lower() != b"auth":
+        return  # a call
+    if len(beyond) < len(following) and following[-len(beyond) - 1] == _DOT:
+        return  # the end of a sentence
     head = data[max(0, at - _LONGEST_NAME) : at]
     start = at - len(head) + len(head.rstrip(_NAME_CHARACTERS))
     if _is_prose(beyond) or (beyond[0] in b"\r\n" and not _is_labelled(data, start)):
