@@ -40,6 +40,7 @@ from core.events import (
     emit,
 )
 from core.types import Attempt, ChatRequest, Message, Reply
+from keys.longest import longest_prompt
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from keys.spec import KeySpec
@@ -144,6 +145,7 @@ class Journey:
         self._flaky: set[str] = set()
         self._throttled: set[str] = set()
         self._failures_of: dict[str, int] = {}
+        self._longest: int | None = None
         self._waited = 0.0
         self._reservations = 0
         self._last_error: RouterError | None = None
@@ -160,6 +162,7 @@ class Journey:
             user_id = conversation.admit(user_id)
             selection = self._able(selection, (*conversation.messages, *request.messages))
             fitted_for = widest(around.models_of(selection), request)
+            self._longest = self._longest_prompt(selection)
         prompt = self._prompt(conversation, fitted_for)
         while True:
             reservation = yield from self._reserve(selection, prompt)
@@ -208,7 +211,14 @@ class Journey:
 
     def _prompt(self, conversation: Conversation | None, model: str | None) -> Prompt:
         """What would be sent to a model."""
-        return build_prompt(self.request, conversation, model, self.around.tokens)
+        return build_prompt(self.request, conversation, model, self.around.tokens, self._longest)
+
+    def _longest_prompt(self, selection: Selection) -> int | None:
+        """The most tokens, as they are estimated, that any allowed key admits at once."""
+        around = self.around
+        nothing = need_of(self.request, Prompt((), None, 0), ratio=1.0)
+        longest = longest_prompt(around.keys_of(selection), nothing)
+        return None if longest is None else int(longest / around.ratio_of(selection))
 
     def _selection(self) -> Selection:
         """The keys that may serve, as far as the request alone decides."""
