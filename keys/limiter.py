@@ -12,23 +12,29 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from core.events import CircuitOpened, emit
 from core.redis_connection import RedisConnection
 from keys.places import Places
 from keys.policies import DayEnds, Need, charge_unsent, lesson_of, told_use, weigh
 from keys.pool import Plan
 from keys.redis_clock import RedisClock
 from keys.reservations import End, Refused, Reservation
+from keys.runtime import RuntimeKeys
 from keys.selection import subjects_of
 from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
+from lua.circuits import USUAL_RULES, CircuitRules, Pulse
 from lua.limiter_types import (
     NO_PATIENCE,
+    UNREAD,
     Explanation,
     Geometry,
     GroupKeys,
+    Heartbeat,
     NoRoom,
     Patience,
     Reserved,
+    Settled,
     Settlement,
     Shard,
     Turn,
@@ -58,6 +64,8 @@ class Limiter:
     Args:
         redis: the connection to the server that keeps the counters.
         geometry: the measures of the ring.
+        rules: when circuits open.
+        runtime: what is changed of keys at run time, for all processes.
         clock: Unix seconds, for the ends of the providers' days.
     """
 
@@ -67,8 +75,12 @@ class Limiter:
         places: Places,
         geometry: Geometry,
         *,
+        rules: CircuitRules = USUAL_RULES,
+        runtime: RuntimeKeys | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._rules = rules
+        self._runtime = runtime
         self._redis = redis
         self._places = places
         self._geometry = geometry
@@ -135,10 +147,21 @@ class Limiter:
         settled, *others = run_pipeline(self._redis, [self._settlement(reservation, end), *also])
         if isinstance(settled, RedisError):
             raise settled
-        ratio = limiter_calls.settled_ratio(settled)
-        if ratio is not None:
-            self._ratios[reservation.key.model_name] = ratio
+        outcome = limiter_calls.read_settled(settled)
+        if outcome.ratio is not None:
+            self._ratios[reservation.key.model_name] = outcome.ratio
+        if outcome.key_opened or outcome.service_opened:
+            self._tell_opened(reservation, end, outcome)
         return others
+
+    def _tell_opened(self, reservation: Reservation, end: End, outcome: Settled) -> None:
+        subjects = subjects_of(reservation.key)
+        opened = (outcome.key_opened, subjects.key), (outcome.service_opened, subjects.service)
+        request_id = reservation.id.rpartition(".")[0]
+        for is_open, subject in opened:
+            if is_open:
+                provider, why = reservation.key.provider, end.heartbeat.why
+                emit(CircuitOpened(provider, subject.partition(":")[2], why, request_id))
 
     def ratio_of(self, model: str) -> float:
         """A model's real input tokens for each estimated one, as this process saw it last."""
@@ -188,6 +211,8 @@ class Limiter:
             patience=patience,
         )
         self._clocks[plan.shard.tag].observe(before, answer.now_ms)
+        if self._runtime is not None and answer.changes != UNREAD:
+            self._runtime.notice(plan.shard, answer.changes)
         if isinstance(answer, Reserved):
             key_field = subjects_of(plan.key(answer.candidate)).key
             return self._reservation(attempt, Turn(key_field, answer.now_ms, answer.now_ms))
@@ -204,6 +229,7 @@ class Limiter:
             shard=plan.shard,
             ready_at=self._clocks[plan.shard.tag].local(turn.at_ms),
             waited=waited,
+            secret_version=self._runtime.version_of(plan.key(index)) if self._runtime else 0,
         )
 
     def _settlement(self, reservation: Reservation, end: End) -> ScriptCall:
@@ -214,6 +240,7 @@ class Limiter:
             reservation_key=self._places.reservation(reservation.shard, reservation.id),
             reservation_id=reservation.id,
             group=self._places.group(key),
+            logs=self._places.logs(key),
             settlement=Settlement(
                 charge=end.charge,
                 subjects="|".join(subjects_of(key)),
@@ -222,6 +249,9 @@ class Limiter:
                 late_ms=max(0, round(end.late * 1000)),
                 told=told_use(end.quotas),
                 marks=end.marks,
+                heartbeat=end.heartbeat,
+                rules=self._rules,
+                secret_version=reservation.secret_version,
             ),
         )
 
@@ -229,7 +259,8 @@ class Limiter:
         """Whoever waited is interrupted: leave the queue, and give back what was reserved."""
         turn = limiter_calls.leave(self._redis, attempt.plan.shard, attempt.id)
         if turn is not None:
-            self.settle(self._reservation(attempt, turn), End(charge_unsent(), answered=False))
+            unsent = End(charge_unsent(), answered=False, heartbeat=Heartbeat(Pulse.UNKNOWN))
+            self.settle(self._reservation(attempt, turn), unsent)
 
     def _wake(self, shard: Shard, group: GroupKeys) -> None:
         limiter_calls.wake(self._redis, self._geometry, shard, group)

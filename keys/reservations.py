@@ -9,7 +9,7 @@ from core.errors import RequestTooLarge
 from core.types import ProviderQuota, Usage
 from keys.policies import Need
 from keys.spec import KeySpec
-from lua.limiter_types import NEVER, Charge, Mark, NoRoom, Refusal, Shard, Weights
+from lua.limiter_types import NEVER, WELL, Charge, Heartbeat, Mark, NoRoom, Refusal, Shard, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Reservation:
     Args:
         ready_at: the monotonic time (s) at which Redis counts the request; it is to be sent now.
         waited: seconds that it stood in the queue.
+        secret_version: of the key's secret, as far as this process knows.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Reservation:
     shard: Shard
     ready_at: float
     waited: float = 0.0
+    secret_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class End:
         late: seconds from `Reservation.ready_at` to the sending.
         usage: what the provider says it used.
         quotas: what the provider said of its limits.
+        heartbeat: what it tells of the service.
     """
 
     charge: Charge
@@ -49,6 +52,7 @@ class End:
     late: float = 0.0
     usage: Usage | None = None
     quotas: tuple[ProviderQuota, ...] = ()
+    heartbeat: Heartbeat = WELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,12 @@ class Refused:
 
     Args:
         retry_after: seconds until one has, at the latest; None if nobody knows.
+        broken: open circuits alone stand in the way: the providers fail, no limit is met.
     """
 
     retry_after: float | None
     reason: str
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,7 @@ WORDS = {
     Refusal.IN_FLIGHT: "busy",
     Refusal.QUEUED: "with others waiting for them",
     Refusal.COOLING: "cooling down or out of rotation",
+    Refusal.CIRCUIT: "with an open circuit, as they or their provider kept failing",
     Refusal.TOO_LARGE: "too small for this request",
 }
 """Why keys were passed over, in words that follow their number."""
@@ -104,4 +111,5 @@ def refused(refusals: Sequence[NoRoom], need: Need) -> Refused:
         for passed in refusal.passed_over:
             counts[passed.why] = counts.get(passed.why, 0) + 1
     reason = ", ".join(f"{counts[why]} {word}" for why, word in WORDS.items() if why in counts)
-    return Refused(min(waits) if waits else None, f"no key has room now: {reason}")
+    broken = counts.keys() <= {Refusal.CIRCUIT, Refusal.TOO_LARGE}
+    return Refused(min(waits) if waits else None, f"no key has room now: {reason}", broken)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from keys.spec import KeySpec
 
@@ -17,16 +19,22 @@ class Selection:
         models: in the caller's order; empty allows every model.
         tags: labels that a key must carry.
         workload: `light`, `medium` or `heavy`; a key without such a tag serves any.
+        providers: in the caller's order; empty allows every provider. Of one model's keys, those of
+            the first are tried first.
+        exclude: ids of keys that may not serve.
     """
 
     models: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     workload: str | None = None
+    providers: tuple[str, ...] = ()
+    exclude: frozenset[str] = frozenset()
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What makes two selections the same."""
-        return self.models, tuple(sorted(self.tags.items())), self.workload
+        tags = tuple(sorted(self.tags.items()))
+        return self.models, tags, self.workload, self.providers, self.exclude
 
     def describe(self) -> str:
         """The selection in words, for an error."""
@@ -37,6 +45,11 @@ class Selection:
             parts.append("tags " + ", ".join(f"{k}={v}" for k, v in sorted(self.tags.items())))
         if self.workload:
             parts.append(f"workload {self.workload}")
+        if self.providers:
+            parts.append("provider " + " or ".join(self.providers))
+        if self.exclude:
+            count = len(self.exclude)
+            parts.append(f"{count} key{'' if count == 1 else 's'} excluded")
         return " with ".join(parts) or "any model"
 
 
@@ -49,9 +62,14 @@ class Candidate:
 
 
 def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candidate, ...]:
-    """The active keys that the selection allows, by the caller's model order, then priority."""
+    """The active keys that the selection allows, by the caller's order of models, then that of
+    providers, then priority."""
     found = []
     for key in keys:
+        if key.key_id in selection.exclude:
+            continue
+        if selection.providers and key.provider not in selection.providers:
+            continue
         if not key.active or (selection.models and key.model_name not in selection.models):
             continue
         if any(key.tags.get(name) != value for name, value in selection.tags.items()):
@@ -61,11 +79,11 @@ def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candi
         ):
             continue
         model = selection.models.index(key.model_name) if selection.models else 0
-        found.append((model, key.priority, key))
-    ranks = sorted({(model, priority) for model, priority, _ in found})
-    tiers = {rank: tier for tier, rank in enumerate(ranks)}
-    found.sort(key=lambda entry: entry[:2])
-    return tuple(Candidate(key, tiers[model, priority]) for model, priority, key in found)
+        provider = selection.providers.index(key.provider) if selection.providers else 0
+        found.append(((model, provider, key.priority), key))
+    tiers = {rank: tier for tier, rank in enumerate(sorted({rank for rank, _ in found}))}
+    found.sort(key=lambda entry: entry[0])
+    return tuple(Candidate(key, tiers[rank]) for rank, key in found)
 
 
 def first_of_each_model(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -77,16 +95,24 @@ def first_of_each_model(candidates: Sequence[Candidate]) -> tuple[Candidate, ...
 
 
 def without(candidates: Sequence[Candidate], avoided: Collection[str]) -> tuple[Candidate, ...]:
-    """Leave out the keys of which any subject (see `subjects_of`) is avoided."""
-    return tuple(c for c in candidates if not any(s in avoided for s in subjects_of(c.key)))
+    """Leave out the keys of which any subject, or the model at its service, is avoided."""
+    return tuple(
+        c
+        for c in candidates
+        if model_at(c.key) not in avoided and not any(s in avoided for s in subjects_of(c.key))
+    )
 
 
 class Subjects(NamedTuple):
-    """The names under which a provider, a key and its group are marked or avoided."""
+    """The names under which a provider, a key, its group and its service are marked or avoided.
+
+    A service is a provider at one address: what happens at one says nothing of another.
+    """
 
     provider: str
     key: str
     group: str
+    service: str
 
 
 def subjects_of(key: KeySpec) -> Subjects:
@@ -96,4 +122,32 @@ def subjects_of(key: KeySpec) -> Subjects:
         >>> subjects_of(KeySpec(key_id="a", model_name="m", provider="openai")).group
         'g:openai/a'
     """
-    return Subjects(f"p:{key.provider}", f"k:{key.key_id}", f"g:{key.provider}/{key.group}")
+    provider = key.provider
+    return Subjects(
+        f"p:{provider}",
+        f"k:{key.key_id}",
+        f"g:{provider}/{key.group}",
+        _service(provider, key.base_url),
+    )
+
+
+def model_at(key: KeySpec) -> str:
+    """The name under which a model is avoided at one service, while others of it are not.
+
+    Example:
+        >>> model_at(KeySpec(key_id="a", model_name="m", provider="openai"))
+        'm:openai/m'
+    """
+    return f"m:{_service(key.provider, key.base_url)[2:]}/{key.model_name}"
+
+
+@lru_cache(maxsize=1024)
+def _service(provider: str, base_url: str | None) -> str:
+    if base_url is None:
+        return f"s:{provider}"
+    try:
+        parts = urlsplit(base_url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"s:{provider}@{parts.hostname or ''}{port}"
+    except ValueError:  # no address at all; the first request says so
+        return f"s:{provider}@"

@@ -17,7 +17,7 @@ from conversation.identifiers import check_identifier
 from core.events import RequestFinished, emit
 from core.once import once
 from core.types import ChatRequest, Message, Reply
-from llm.arguments import checked, mapping, texts
+from llm.arguments import checked, mapping, some_texts, texts
 from llm.parts import RouterParts
 from llm.routing.drivers import run
 from llm.routing.flow import route
@@ -67,6 +67,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
     ) -> Reply:
         """Send one prompt, without history.
 
@@ -82,9 +84,13 @@ class RequestRouter:
                 `LLM_REQUEST_TIMEOUT_SECONDS`.
             max_wait: seconds to wait when every key is full; 0 refuses at once.
             priority: higher is served first among those that wait.
-            fallback_models: what else may answer, in this order.
+            fallback_models: what else may answer, in this order: when the preferred model has no
+                room, fails, or refuses the prompt for its content.
             workload: `light`, `medium` or `heavy`: keys tagged so, or not tagged.
             tags: labels that a key must carry.
+            allowed_providers: who may be asked; of one model's keys, those of the first are tried
+                first. None allows all.
+            exclude_keys: ids of keys that may not serve.
 
         Returns:
             A dict: `success, content, model, key_id, provider, tokens, conversation_id, attempts,
@@ -100,6 +106,8 @@ class RequestRouter:
                 fallback_models,
                 tags,
                 timeout,
+                allowed_providers,
+                exclude_keys,
                 system_prompt=system_prompt,
                 model_preference=model_preference,
                 workload=workload,
@@ -130,6 +138,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
     ) -> Reply:
         """Send the next prompt of a conversation; its history goes along, cut to the model.
 
@@ -142,7 +152,8 @@ class RequestRouter:
             system_prompt: kept with the conversation from now on.
             metadata: JSON values kept with the conversation.
             prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
-            timeout, max_wait, priority, fallback_models, workload, tags: as for `send_one_shot`.
+            timeout, max_wait, priority, fallback_models, workload, tags, allowed_providers,
+            exclude_keys: as for `send_one_shot`.
 
         Returns, raises:
             As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
@@ -152,6 +163,8 @@ class RequestRouter:
             fallback_models,
             tags,
             timeout,
+            allowed_providers,
+            exclude_keys,
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -177,6 +190,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
     ) -> Explained:
         """Tell for every key whether it would serve this prompt now, and why not. Reserves nothing.
 
@@ -198,6 +213,8 @@ class RequestRouter:
             fallback_models,
             tags,
             None,
+            allowed_providers,
+            exclude_keys,
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -249,6 +266,8 @@ class RequestRouter:
         fallback_models: Sequence[str],
         tags: Mapping[str, str] | None,
         timeout: float | None,
+        allowed_providers: Sequence[str] | None,
+        exclude_keys: Sequence[str],
         **asked: Any,
     ) -> ChatRequest:
         """The request of a caller's arguments, checked."""
@@ -259,6 +278,8 @@ class RequestRouter:
                 messages=(Message("user", prompt),),
                 fallback_models=texts("fallback_models", fallback_models),
                 tags=mapping("tags", tags),
+                allowed_providers=some_texts("allowed_providers", allowed_providers),
+                exclude_keys=texts("exclude_keys", exclude_keys),
                 timeout=usual if timeout is None else timeout,
                 **asked,
             )

@@ -16,6 +16,7 @@ from core.errors import StorageError
 from core.events import (
     AttemptFinished,
     CapacityWaited,
+    CircuitOpened,
     ConversationNotSaved,
     Event,
     KeysRejected,
@@ -49,6 +50,9 @@ SECONDS = Histogram(
 )
 TOKENS = Counter("request_router_tokens", "Tokens of answered requests", ["direction"])
 WAITS = Counter("request_router_waits", "Requests that found every key full", ["outcome"])
+CIRCUITS = Counter(
+    "request_router_circuits_opened", "Circuits of keys and services that opened", ["provider"]
+)
 FAULTS = Counter(
     "request_router_faults", "What went wrong beside the answers, by kind of event", ["kind"]
 )
@@ -145,6 +149,8 @@ def _count(event: Event) -> None:
                 RATE_LIMITED.labels("router").inc()
         case UserRefused():
             _child(RATE_LIMITED, event.source).inc()
+        case CircuitOpened():
+            CIRCUITS.labels(event.provider).inc()
         case SettleFailed() | ConversationNotSaved() | KeysRejected():
             FAULTS.labels(type(event).__name__).inc()
 

@@ -113,7 +113,7 @@ def test_keys_groups_and_providers_can_be_left_out(
 
 
 def test_what_a_key_is_avoided_by() -> None:
-    assert set(subjects_of(model("a", "x"))) == {"k:a", "g:openai/a", "p:openai"}
+    assert set(subjects_of(model("a", "x"))) == {"k:a", "g:openai/a", "p:openai", "s:openai"}
     assert subjects_of(model("a", "x", quota_group="t")).group == "g:openai/t"
 
 
