@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import ContentBlocked
 from core.types import ProviderReply, StopReason, Usage
 from llm.providers.anthropic_errors import RULES, refusal_of
+from llm.providers.anthropic_requests import body_of, headers_of
 from llm.providers.base import ProviderCall
 from llm.providers.headers import anthropic_quotas
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import Answer, Refusal, clean, count, failure, nonsense, objects
-from llm.providers.turns import system_of, turns_of
 
 if TYPE_CHECKING:
     import anthropic
@@ -20,12 +19,6 @@ if TYPE_CHECKING:
 
 OFFICIAL = "https://api.anthropic.com"
 
-# The SDK's own version of the API, 2026-10-21, refuses a temperature for any model.
-VERSION_WITH_TEMPERATURE = "2023-06-01"
-MOST_TEMPERATURE = 1.0
-
-# Claude took a temperature up to 4.6; 4.7 and the fifth generation refuse one in every version.
-_WITH_TEMPERATURE = re.compile(r"claude-(?:[23]|instant|[a-z]+-4(?:-[0-6](?!\d)|-\d{8}|@|$))")
 _STOP: dict[str, StopReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -37,9 +30,6 @@ _STOP: dict[str, StopReason] = {
 
 class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
     """Messages.
-
-    A temperature above 1 is sent as 1, and only to models that take one: Claude up to 4.6, in the
-    API version that still allowed it, and what is not a Claude (`base_url`).
 
     Example:
         reply = AnthropicAdapter().send(call)
@@ -64,19 +54,19 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
 
     def _ask(self, client: anthropic.Anthropic, call: ProviderCall) -> Answer:
         import anthropic
+        import httpx2
 
-        messages: Any = [{"role": turn.role, "content": turn.content} for turn in turns_of(call)]
         try:
-            response = client.messages.with_raw_response.create(
-                model=call.model,
-                messages=messages,
-                max_tokens=call.max_output_tokens,
-                timeout=call.timeout,
-                **_options(call),
+            # Its `messages.create` does not know a temperature any more, and walks all types.
+            response = client.post(
+                "/v1/messages",
+                body=body_of(call),
+                options={"timeout": call.timeout, "headers": headers_of(call)},
+                cast_to=httpx2.Response,
             )
         except anthropic.APIStatusError as error:
             return Answer.of(error.response)
-        return Answer.of(response.http_response)
+        return Answer.of(response)
 
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)
@@ -100,18 +90,6 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
             usage=_usage(body.get("usage")),
             quotas=anthropic_quotas(answer.headers),
         )
-
-
-def _options(call: ProviderCall) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    system = system_of(call)
-    if system:
-        options["system"] = system
-    takes_one = "claude" not in call.model or _WITH_TEMPERATURE.search(call.model)
-    if call.temperature is not None and takes_one:
-        options["extra_headers"] = {"anthropic-version": VERSION_WITH_TEMPERATURE}
-        options["extra_body"] = {"temperature": min(call.temperature, MOST_TEMPERATURE)}
-    return options
 
 
 def _check_refusal(call: ProviderCall, body: dict[str, Any]) -> None:

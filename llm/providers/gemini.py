@@ -10,9 +10,9 @@ from core.errors import AuthenticationFailed, ContentBlocked
 from core.types import ProviderReply, StopReason, Usage
 from llm.providers.base import ProviderCall
 from llm.providers.gemini_errors import RULES, refusal_of
+from llm.providers.gemini_requests import body_of
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import Answer, Refusal, clean, count, nonsense, objects
-from llm.providers.turns import system_of, turns_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -23,6 +23,9 @@ API_VERSION = "v1beta"
 
 # "Manually set deadline 5s is too short. Minimum allowed deadline is 10s." (livekit/agents#3723)
 LEAST_SERVER_TIMEOUT = 10
+
+# The SDK wants contents; those of `extra_body` take their place.
+REPLACED = "-"
 
 _STOP: dict[str, StopReason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
 _BLOCKED = frozenset({
@@ -72,24 +75,21 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
 
         from llm.providers.transport import LONGEST_SECONDS
 
-        contents: Any = _contents(call)
         timeout = min(call.timeout, LONGEST_SECONDS)
         server_timeout = max(LEAST_SERVER_TIMEOUT, math.ceil(timeout))
         config = types.GenerateContentConfig(
-            system_instruction=system_of(call) or None,
-            max_output_tokens=call.max_output_tokens,
-            temperature=call.temperature,
             should_return_http_response=True,
             automatic_continuation=False,
             automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
             http_options=types.HttpOptions(
                 timeout=max(1, math.ceil(timeout * 1000)),
                 headers={"X-Server-Timeout": str(server_timeout)},
+                extra_body=body_of(call),
             ),
         )
         try:
             response = client.models.generate_content(
-                model=call.model, contents=contents, config=config
+                model=call.model, contents=REPLACED, config=config
             )
         except errors.APIError as error:
             return Answer.of(error.response)
@@ -125,19 +125,6 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             stop_reason="tool_calls" if asks_for_call else _STOP.get(finish, "other"),
             usage=_usage(body.get("usageMetadata")),
         )
-
-
-def _contents(call: ProviderCall) -> list[dict[str, Any]]:
-    """The turns, those of one role in a row as the parts of one content."""
-    contents: list[dict[str, Any]] = []
-    for turn in turns_of(call):
-        role = "model" if turn.role == "assistant" else "user"
-        part = {"text": turn.content}
-        if contents and contents[-1]["role"] == role:
-            contents[-1]["parts"].append(part)
-        else:
-            contents.append({"role": role, "parts": [part]})
-    return contents
 
 
 def _check_prompt(call: ProviderCall, body: dict[str, Any]) -> None:

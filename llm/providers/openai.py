@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
-from urllib.parse import urlsplit
 
 from core.errors import ContentBlocked
 from core.types import ProviderReply, StopReason, Usage
 from llm.providers.base import ProviderCall
 from llm.providers.headers import openai_quotas
 from llm.providers.openai_errors import RULES, filtered, refusal_of
+from llm.providers.openai_requests import OFFICIAL, body_of
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import Answer, Refusal, clean, count, failure, nonsense, objects
 
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
-OFFICIAL = "https://api.openai.com/v1"
-
-# They refuse any temperature but 1, and `max_tokens` ("use max_completion_tokens instead").
-_REASONING = re.compile(r"^(?:[\w.-]+/)?(?:ft:)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)")
-_OPENAI_HOSTS = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 _STOP: dict[str, StopReason] = {
     "stop": "stop",
     "length": "length",
@@ -33,11 +27,6 @@ _STOP: dict[str, StopReason] = {
 
 class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
     """Chat completions.
-
-    The system prompt is the first message; a `tool` message goes as the user's, since ours carry
-    no call ids. `max_completion_tokens` is sent to OpenAI and Azure and for reasoning models,
-    `max_tokens`, which is all that many others know, elsewhere. Reasoning models get no
-    temperature.
 
     Example:
         reply = OpenAIAdapter().send(call)
@@ -63,13 +52,12 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
         import httpx2
         import openai
 
-        body = {"model": call.model, "messages": _messages(call), **_options(call)}
         try:
             # The SDK's documented way for requests of one's own. `chat.completions.create` walks
             # its forty parameters' types to rename what needs no renaming: half a millisecond.
             response = client.post(
                 "/chat/completions",
-                body=body,
+                body=body_of(call),
                 options={"timeout": call.timeout, "security": {"bearer_auth": True}},
                 cast_to=httpx2.Response,
             )
@@ -102,28 +90,6 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
             usage=_usage(body.get("usage")),
             quotas=openai_quotas(answer.headers),
         )
-
-
-def _messages(call: ProviderCall) -> list[dict[str, str]]:
-    messages = []
-    if call.system_prompt:
-        messages.append({"role": "system", "content": clean(call.system_prompt)})
-    for message in call.messages:
-        role = "user" if message.role == "tool" else message.role
-        messages.append({"role": role, "content": clean(message.content)})
-    return messages
-
-
-def _options(call: ProviderCall) -> dict[str, Any]:
-    reasoning = _REASONING.match(call.model) is not None
-    host = urlsplit(call.base_url or OFFICIAL).hostname or ""
-    new_name = reasoning or host.endswith(_OPENAI_HOSTS)
-    options: dict[str, Any] = {
-        "max_completion_tokens" if new_name else "max_tokens": call.max_output_tokens
-    }
-    if call.temperature is not None and not reasoning:
-        options["temperature"] = call.temperature
-    return options
 
 
 def _late_refusal(error: dict[str, Any], answer: Answer) -> Refusal:

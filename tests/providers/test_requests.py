@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from core.types import Message
+from llm.providers.openai_requests import body_of
 from llm.providers.sdk import SdkAdapter
 from tests.providers.dialects import ANTHROPIC, GEMINI, OPENAI, Dialect, adapter_of, call_of
 from tests.providers.scripted import Asked, Reply, ScriptedServer
@@ -69,10 +70,10 @@ def test_other_models_at_another_address_get_the_old_limit(
     [None, "https://eu.api.openai.com/v1", "https://mine.openai.azure.com/openai/v1/"],
 )
 def test_openai_and_azure_get_the_new_limit(base_url: str | None) -> None:
-    from llm.providers.openai import _options
-
     call = call_of(OPENAI, None, base_url=base_url, temperature=0.5)
-    assert _options(call) == {"max_completion_tokens": 64, "temperature": 0.5}
+    body = body_of(call)
+    assert (body["max_completion_tokens"], body["temperature"]) == (64, 0.5)
+    assert "max_tokens" not in body
 
 
 def test_anthropic_gets_the_system_prompt_apart(server: ScriptedServer) -> None:
