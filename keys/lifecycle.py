@@ -114,7 +114,7 @@ class KeyLifecycle:
     def rotate(self, key_id: str, secret: SecretStr | None, who: str, why: str) -> Rotation:
         """Go over to a new secret; see `KeyManager.rotate_key`."""
         key = self._known(key_id)
-        stored, where = False, _place_of(self._store(), key)
+        stored, where = False, place_of(self._store(), key)
         if secret is not None and getattr(self._store(), "put", None) is not None:
             self._put(key, secret)
             stored = True
@@ -192,7 +192,7 @@ class KeyLifecycle:
         if put is None:
             raise ConfigurationError(
                 f"this secret store is only read from here: put the secret of {key.key_id!r} where "
-                f"it lies ({_place_of(self._store(), key)}), then register the key without it"
+                f"it lies ({place_of(self._store(), key)}), then register the key without it"
             )
         put(key, secret)
 
@@ -236,19 +236,20 @@ def _parsed(entry: dict[str, Any]) -> KeySpec:
     return spec
 
 
-def _place_of(store: SecretStore, key: KeySpec) -> str:
+def place_of(store: SecretStore, key: KeySpec) -> str:
+    """Where a store looks a key's secret up, in words."""
     tell = getattr(store, "place_of", None)
     return str(tell(key)) if tell is not None else f"{key.secret_name} in the environment or .env"
 
 
 def _told(entry: LogEntry) -> HistoryEntry:
     return HistoryEntry(
-        at=_iso(entry.at_ms),
+        at=iso(entry.at_ms),
         who=entry.who,
         subject=_in_words(entry.subject),
         before=entry.before,
         after=entry.after,
-        until=_iso(entry.until_ms) if entry.until_ms > 0 else None,
+        until=iso(entry.until_ms) if entry.until_ms > 0 else None,
         why=entry.why,
         request_id=entry.request_id,
     )
@@ -265,6 +266,12 @@ def _in_words(subject: str) -> str:
 _KINDS = {"k": "key", "g": "group", "p": "provider", "s": "service"}
 
 
-def _iso(milliseconds: int) -> str:
+def iso(milliseconds: int) -> str:
+    """A time of Redis as people and programs read it.
+
+    Example:
+        >>> iso(1_800_000_000_000)
+        '2027-01-15T08:00:00.000Z'
+    """
     moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -25,7 +25,15 @@ from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
 from keys.leaks import show
-from keys.lifecycle import HistoryEntry, KeyLifecycle, Rotation, clean, who_am_i
+from keys.lifecycle import (
+    HistoryEntry,
+    KeyLifecycle,
+    Rotation,
+    clean,
+    iso,
+    place_of,
+    who_am_i,
+)
 from keys.limiter import Attempt, Limiter
 from keys.places import Places
 from keys.policies import Need
@@ -167,6 +175,8 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
+        self._runtime.begin()
+        version = self._runtime.generation
         pools = self._rounds_for(selection, avoid, ask=True).in_order(next(self._round))
         # Several shards, or a larger pool, are searched first: the queue is for when all is full.
         patience = max_wait if len(pools) == 1 and not pools[0].large else 0.0
@@ -195,6 +205,17 @@ class KeyManager:
                 tried[soonest] = attempt, outcome
             if away and soonest is None:
                 raise next(iter(away.values()))
+        if self._runtime.generation != version:
+            # Redis told of keys that were registered or revoked since these were chosen.
+            return self.reserve(
+                need,
+                selection,
+                reservation_id=reservation_id,
+                lease_seconds=lease_seconds,
+                avoid=avoid,
+                max_wait=max_wait,
+                priority=priority,
+            )
         return refused([refusal for _, refusal in tried], need)
 
     def settle(
@@ -370,6 +391,24 @@ class KeyManager:
         """
         with _storage("read a key's history"):
             return self._lifecycle.history(key_id, limit)
+
+    def revoked_keys(self) -> dict[str, str]:
+        """When keys were revoked (ISO 8601), by key id.
+
+        Raises:
+            StorageError: Redis did not answer.
+        """
+        with _storage("read which keys were revoked"):
+            self._runtime.refresh()
+        return {key_id: iso(at_ms) for key_id, at_ms in self._runtime.revoked.items()}
+
+    def secret_place(self, key_id: str) -> str:
+        """Where a key's secret is looked up, in words; never the secret.
+
+        Raises:
+            ConfigurationError: no such key.
+        """
+        return place_of(self._store(), self._known(key_id))
 
     def use_secrets(self, store: SecretStore, forget: Callable[[str], None]) -> None:
         """Store secrets there from now on, and call `forget` with the id of each rotated key."""

@@ -11,6 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 
 from redis.exceptions import RedisError
 
@@ -33,7 +34,11 @@ RUN_TIME = "registered at run time"
 
 class RuntimeKeys:
     """Puts into the registry what was registered and revoked, and tells whose secret was rotated.
-    Safe under threads."""
+    Safe under threads.
+
+    Attributes:
+        generation: moves whenever something new was put in force.
+    """
 
     def __init__(self, redis: RedisConnection, registry: KeyRegistry, places: Places) -> None:
         self._redis = redis
@@ -45,6 +50,8 @@ class RuntimeKeys:
         self._revoked: Mapping[str, int] = {}
         self._on_rotation: list[Callable[[str], None]] = []
         self._next_look = float("-inf")
+        self._begun = False
+        self.generation = 0
 
     def on_rotation(self, forget: Callable[[str], None]) -> None:
         """Call `forget` with the id of each key whose secret was rotated."""
@@ -67,6 +74,13 @@ class RuntimeKeys:
                 self.refresh()
             except RedisError:
                 return  # the next reservation tells it again
+
+    def begin(self) -> None:
+        """Read it once, before this process's first request."""
+        if not self._begun:
+            self._begun = True
+            with suppress(RedisError):  # the request itself tells what is wrong
+                self.refresh()
 
     def look(self) -> bool:
         """`refresh`, but at most once a second."""
@@ -120,6 +134,7 @@ class RuntimeKeys:
                     specs[key_id] = spec
         rotated = [key_id for key_id, n in versions.items() if n != self._versions.get(key_id, 0)]
         self._versions, self._revoked, self._known = versions, revoked, known
+        self.generation += 1
         self._registry.share(specs, revoked)
         return rotated
 
