@@ -141,11 +141,12 @@ class KeyLifecycle:
 
     def history(self, key_id: str, limit: int) -> list[HistoryEntry]:
         """The changes of a key, its group and its provider; see `KeyManager.history`."""
+        self._runtime.refresh()
         key = self._registry.find(key_id)
         if key is not None:
             logs = list(self._places.logs(key))
         else:  # a key that is gone: its own log is all that is left
-            providers = {known.provider for known in self._registry.every_key()} or {"openai"}
+            providers = self._runtime.providers()
             logs = list({self._places.log_of(provider, f"k:{key_id}") for provider in providers})
         entries = read_logs(self._redis, logs, min(limit, MOST_ENTRIES))
         if not entries and key is None:

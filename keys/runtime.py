@@ -97,7 +97,7 @@ class RuntimeKeys:
             redis.exceptions.RedisError: whatever Redis reports.
         """
         with self._lock:
-            shards = {shard.tag: shard for shard in map(self._places.shard, self._providers())}
+            shards = {shard.tag: shard for shard in map(self._places.shard, self.providers())}
             replies = self._redis.call_many(
                 [command for shard in shards.values() for command in known_commands(shard)]
             )
@@ -114,11 +114,12 @@ class RuntimeKeys:
                 forget(key_id)
         return True
 
-    def _providers(self) -> Collection[str]:
+    def providers(self) -> Collection[str]:
+        """Whose keys there are, or were registered; on one server any of them stands for all."""
         providers = {key.provider for key in self._registry.every_key()}
         if self._redis.clustered:  # each provider's keys lie on a shard of their own
             providers.update(self._redis.call("SMEMBERS", self._places.registered()))
-        return providers or {"openai"}  # on a single server all have the same shard
+        return providers or {"openai"}
 
     def _take(self, known: dict[str, Known]) -> list[str]:
         """Put it in force. Returns whose secret was rotated."""
