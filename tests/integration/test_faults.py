@@ -72,7 +72,7 @@ def machines_noise(load: Load, redis: redis_py.Redis) -> Iterator[None]:
             worst = max(worst, time.monotonic() - due)
         latest.append(worst)
 
-    threads = [threading.Thread(target=sleep) for _ in range(4)]
+    threads = [threading.Thread(target=sleep) for _ in range(8)]
     for thread in threads:
         thread.start()
     yield
@@ -158,7 +158,7 @@ WELL = [f"{provider}-{n}" for provider in MODELS for n in (1, 2)]
 
 @pytest.fixture
 def router(make_router: MakeRouter, simulator: SimulatedProvider) -> RequestRouter:
-    warm = make_router(keys=three_of_each(), llm_circuit_seconds=0.5)
+    warm = make_router(keys=three_of_each(), llm_circuit_seconds=0.5, log_level="CRITICAL")
     for model in MODELS.values():
         assert warm.send_one_shot("Hello", model)["success"]
     return warm
