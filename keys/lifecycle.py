@@ -24,7 +24,7 @@ from keys.leaks import show
 from keys.places import Places
 from keys.registry import KeyRegistry, parse_keys
 from keys.runtime import RuntimeKeys
-from keys.secret_store import SecretStore
+from keys.secrets.store import SecretStore, WritableStore, name_of, place_of, put_secret
 from keys.spec import KeySpec
 from lua.lifecycle_calls import (
     MOST_ENTRIES,
@@ -104,7 +104,7 @@ class KeyLifecycle:
             self._refuse(spec.key_id, Outcome.REVOKED if "revoked" in known else _KNOWN)
         self._registry.check(spec)
         if secret is not None:
-            self._put(spec, secret)
+            put_secret(self._store(), spec, secret)
         if self._redis.clustered:
             self._redis.call("SADD", self._places.registered(), spec.provider)
         text = json.dumps(spec.model_dump(exclude_unset=True))
@@ -114,9 +114,9 @@ class KeyLifecycle:
     def rotate(self, key_id: str, secret: SecretStr | None, who: str, why: str) -> Rotation:
         """Go over to a new secret; see `KeyManager.rotate_key`."""
         key = self._known(key_id)
-        stored, where = False, place_of(self._store(), key)
-        if secret is not None and getattr(self._store(), "put", None) is not None:
-            self._put(key, secret)
+        stored, where = False, where_of(self._store(), key)
+        if secret is not None and isinstance(self._store(), WritableStore):
+            put_secret(self._store(), key, secret)
             stored = True
         changed = self._change(key, "rotate", who, why)
         return Rotation(key_id, changed.version, stored, where)
@@ -188,15 +188,6 @@ class KeyLifecycle:
             raise ConfigurationError(f"there is no key {show(key_id)}; known are: {known}")
         return key
 
-    def _put(self, key: KeySpec, secret: SecretStr) -> None:
-        put: Callable[[KeySpec, SecretStr], None] | None = getattr(self._store(), "put", None)
-        if put is None:
-            raise ConfigurationError(
-                f"this secret store is only read from here: put the secret of {key.key_id!r} where "
-                f"it lies ({place_of(self._store(), key)}), then register the key without it"
-            )
-        put(key, secret)
-
     def _refuse(self, key_id: str, outcome: Outcome, changed: Changed | None = None) -> None:
         if outcome is Outcome.NOT_ALLOWED and changed is not None:
             raise ConfigurationError(
@@ -227,6 +218,11 @@ def who_am_i() -> str:
     return f"{login}@{socket.gethostname()}"
 
 
+def where_of(store: SecretStore, key: KeySpec) -> str:
+    """Where a store looks a key's secret up, in words."""
+    return place_of(store, key) or f"the {name_of(store)}, under {key.key_id}"
+
+
 def clean(text: str) -> str:
     """A reason on one line, of at most 200 characters."""
     return " ".join(text.split())[:200]
@@ -235,12 +231,6 @@ def clean(text: str) -> str:
 def _parsed(entry: dict[str, Any]) -> KeySpec:
     (spec,) = parse_keys(json.dumps({"keys": [entry]}), path="register_key")
     return spec
-
-
-def place_of(store: SecretStore, key: KeySpec) -> str:
-    """Where a store looks a key's secret up, in words."""
-    tell = getattr(store, "place_of", None)
-    return str(tell(key)) if tell is not None else f"{key.secret_name} in the environment or .env"
 
 
 def _told(entry: LogEntry) -> HistoryEntry:

@@ -31,7 +31,7 @@ from keys.lifecycle import (
     Rotation,
     clean,
     iso,
-    place_of,
+    where_of,
     who_am_i,
 )
 from keys.limiter import Attempt, Limiter
@@ -408,7 +408,7 @@ class KeyManager:
         Raises:
             ConfigurationError: no such key.
         """
-        return place_of(self._store(), self._known(key_id))
+        return where_of(self._store(), self._known(key_id))
 
     def use_secrets(self, store: SecretStore, forget: Callable[[str], None]) -> None:
         """Store secrets there from now on, and call `forget` with the id of each rotated key."""

@@ -19,6 +19,10 @@ from core.events import (
     KeysLoaded,
     KeysRejected,
     RequestFinished,
+    SecretChanged,
+    SecretNotRefreshed,
+    SecretStoreFailing,
+    SecretStoreRestored,
     SettleFailed,
     StorageDegraded,
 )
@@ -36,6 +40,10 @@ _LEVELS: dict[type[Event], tuple[int, str]] = {
     KeysLoaded: (logging.INFO, "keys loaded"),
     KeysRejected: (logging.ERROR, "edit of keys refused; the keys in force stay"),
     StorageDegraded: (logging.WARNING, "limits degraded"),
+    SecretStoreFailing: (logging.ERROR, "secret store does not answer; cached secrets are served"),
+    SecretStoreRestored: (logging.WARNING, "secret store answers again"),
+    SecretNotRefreshed: (logging.ERROR, "secret not refreshed; it is served until it expires"),
+    SecretChanged: (logging.INFO, "secret changed in its store"),
 }
 
 

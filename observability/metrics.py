@@ -21,6 +21,8 @@ from core.events import (
     Event,
     KeysRejected,
     RequestFinished,
+    SecretNotRefreshed,
+    SecretStoreFailing,
     SettleFailed,
     UserRefused,
 )
@@ -151,7 +153,13 @@ def _count(event: Event) -> None:
             _child(RATE_LIMITED, event.source).inc()
         case CircuitOpened():
             CIRCUITS.labels(event.provider).inc()
-        case SettleFailed() | ConversationNotSaved() | KeysRejected():
+        case (
+            SettleFailed()
+            | ConversationNotSaved()
+            | KeysRejected()
+            | SecretStoreFailing()
+            | SecretNotRefreshed()
+        ):
             FAULTS.labels(type(event).__name__).inc()
 
 

@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from conversation.records import Conversation
 from core.deadlines import no_later_than
-from core.errors import AdapterFault, AuthenticationFailed, RouterError
+from core.errors import AdapterFault, DeadlineExceeded, RouterError
 from core.types import ProviderReply, Reply, Usage
 from keys.reservations import Overdrawn
 from llm.providers.base import ProviderCall, take_sent
 from llm.providers.redact import redact
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
 from llm.routing.flow import Flow
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class _Performer:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._sent_at: float | None = None
+        self._secret: SecretStr | None = None
 
     def perform(self, effect: Effect) -> Any:
         match effect:
@@ -83,6 +86,8 @@ class _Performer:
                 )
             case Send():
                 return self._send(effect)
+            case Renew():
+                return self._renew(effect)
             case Settle():
                 return self._settle(effect)
             case Sleep():
@@ -102,26 +107,26 @@ class _Performer:
     def _send(self, effect: Send) -> ProviderReply:
         parts, key = self._parts, effect.key
         call: ProviderCall | None = None
+        end = time.monotonic() + effect.timeout
         try:
             adapter = parts.providers.get(key.provider)
+            self._secret = parts.secrets.get(key, max(0.0, end - time.monotonic()))
             call = ProviderCall(
                 provider=key.provider,
                 key_id=key.key_id,
-                secret=parts.secrets.get(key),
+                secret=self._secret,
                 model=key.model_name,
                 messages=effect.messages,
                 system_prompt=effect.system_prompt,
                 max_output_tokens=effect.max_output_tokens,
                 temperature=effect.temperature,
-                timeout=effect.timeout,
+                timeout=_left_until(end, key.key_id),
                 base_url=key.base_url,
             )
             take_sent()
             self._sent_at = time.monotonic()
             return _checked(key.provider, adapter.send(call))
         except RouterError as error:
-            if isinstance(error, AuthenticationFailed):
-                parts.secrets.forget(key.key_id)  # the store may hold a newer one
             if call is not None:
                 error.args = (redact(str(error), call.secret),)
             raise
@@ -130,6 +135,11 @@ class _Performer:
             raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
         finally:
             self._sent_at = take_sent() or self._sent_at
+
+    def _renew(self, effect: Renew) -> bool:
+        if self._secret is None:
+            return False
+        return self._parts.secrets.renew(effect.key, self._secret, effect.timeout)
 
     def _settle(self, effect: Settle) -> RouterError | None:
         late = 0.0
@@ -147,6 +157,14 @@ class _Performer:
         except RouterError as error:
             return error
         return None
+
+
+def _left_until(end: float, key_id: str) -> float:
+    """What the secret has left of an attempt's time."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded(f"the request's time was over when the secret of {key_id!r} came")
+    return left
 
 
 def _checked(provider: str, reply: Any) -> ProviderReply:

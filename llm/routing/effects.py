@@ -41,13 +41,24 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Call the provider once with the key's secret. Gives a ProviderReply."""
+    """Call the provider once with the key's secret. Gives a ProviderReply.
+
+    `timeout` is for both: to have the secret and to be answered.
+    """
 
     key: KeySpec
     messages: tuple[Message, ...]
     system_prompt: str | None
     max_output_tokens: int
     temperature: float | None
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Read the key's secret again after a provider refused it. Gives whether there is another."""
+
+    key: KeySpec
     timeout: float
 
 
@@ -70,4 +81,4 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | Settle | Sleep
+Effect = Admit | Reserve | Send | Renew | Settle | Sleep

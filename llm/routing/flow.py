@@ -20,6 +20,7 @@ from typing import Any
 from conversation.records import Conversation, Turn
 from conversation.window import PromptTooLong
 from core.errors import (
+    AuthenticationFailed,
     CircuitsOpen,
     DeadlineExceeded,
     NoCapacity,
@@ -28,6 +29,7 @@ from core.errors import (
     ProviderRateLimited,
     RequestTooLarge,
     RouterError,
+    SecretError,
     StorageError,
     UserRateLimited,
 )
@@ -42,8 +44,9 @@ from core.events import (
 from core.types import Attempt, ChatRequest, ProviderReply, Reply
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, model_at, subjects_of
+from keys.spec import KeySpec
 from llm.routing.backoff import LONGEST, pause
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
 from llm.routing.outcomes import (
     answered_end,
     cooled,
@@ -122,7 +125,7 @@ class _Journey:
         self.request = request
         self.around = around
         self.attempts: list[Attempt] = []
-        self._started = around.clock()
+        self._started = self._began = around.clock()
         self._refused: set[str] = set()
         self._flaky: set[str] = set()
         self._throttled: set[str] = set()
@@ -152,12 +155,12 @@ class _Journey:
             reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
             self._count(subjects_of(key).service)
-            began = around.clock()
+            self._began = around.clock()
             try:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
                     fitted = build_prompt(request, conversation, key.model_name, around.tokens)
-                reply: ProviderReply = yield self._send(reservation, fitted)
+                reply = yield from self._attempt(reservation, fitted)
             except DeadlineExceeded:
                 yield from self._settle(reservation, unsent_end())
                 raise
@@ -168,7 +171,7 @@ class _Journey:
                 self._last_error = error
             except RouterError as error:
                 verdict = verdict_on(error, self._given)
-                self._note_failure(reservation, error, verdict, around.clock() - began)
+                self._note_failure(reservation, error, verdict, around.clock() - self._began)
                 yield from self._settle(reservation, failed_end(reservation, error, verdict))
                 if len(self.attempts) > around.rules.max_retries:
                     raise
@@ -185,7 +188,7 @@ class _Journey:
                 yield from self._settle(reservation, unknown_end(reservation))
                 raise
             else:
-                self._note(reservation, "success", around.clock() - began)
+                self._note(reservation, "success", around.clock() - self._began)
                 counts = token_counts(reply, fitted, around.tokens)
                 turn = turn_of(request, reply, counts, user_id, around.tokens)
                 yield from self._settle(reservation, answered_end(reservation, reply), turn)
@@ -250,6 +253,35 @@ class _Journey:
                 self._waited += outcome.waited
                 emit(CapacityWaited(request.request_id, True, outcome.waited))
             return outcome
+
+    def _attempt(
+        self, reservation: Reservation, prompt: Prompt
+    ) -> Generator[Effect, Any, ProviderReply]:
+        """Send; and where a provider refused a secret that is not the newest, once more."""
+        try:
+            reply: ProviderReply = yield self._send(reservation, prompt)
+            return reply
+        except AuthenticationFailed as error:
+            refused = error
+            seconds = self.around.clock() - self._began
+            if not (yield from self._renew(reservation.key, error)):
+                raise
+        # What was refused was counted on nobody, so that the reservation serves the second call.
+        self._note(reservation, refused.error_type, seconds, str(refused), refused.status)
+        self._began = self.around.clock()
+        again: ProviderReply = yield self._send(reservation, prompt)
+        return again
+
+    def _renew(self, key: KeySpec, refused: AuthenticationFailed) -> Generator[Effect, Any, bool]:
+        """Whether the store has another secret than the one that was refused."""
+        try:
+            newer: bool = yield Renew(key, self._time_left())
+        except SecretError as error:
+            # Nobody knows whether it was the newest: no reason to take the key out of rotation.
+            raise type(error)(
+                f"{refused}; and there is no newer secret to be had: {error}"
+            ) from None
+        return newer
 
     def _settle(
         self, reservation: Reservation, end: End, turn: Turn | None = None

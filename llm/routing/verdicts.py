@@ -24,7 +24,9 @@ from core.errors import (
     RegionUnsupported,
     RequestRejected,
     RouterError,
+    SecretDenied,
     SecretError,
+    SecretStoreDown,
 )
 from lua.circuits import Pulse
 from lua.limiter_types import UNTIL_SOMEBODY_ACTS
@@ -73,7 +75,7 @@ class Verdict:
     retry: bool
     transient: bool
     counted: Counted
-    pulse: Pulse = Pulse.ANSWERED
+    pulse: Pulse
     state: KeyState | None = None
     seconds: float | None = None
     longest: float | None = None
@@ -105,6 +107,11 @@ def _unasked(subject: Subject, state: KeyState | None = None, **more: Any) -> Ve
     return Verdict(subject, True, False, Counted.NOTHING, Pulse.UNKNOWN, state, **more)
 
 
+def _ends(counted: Counted, pulse: Pulse, **more: Any) -> Verdict:
+    """No other key would help: it goes back to the caller, and marks nobody."""
+    return Verdict(Subject.NOBODY, False, False, counted, pulse, **more)
+
+
 # Most specific first: the first row that the error is an instance of decides.
 _TABLE: tuple[tuple[type[RouterError], Verdict], ...] = (
     (AuthenticationFailed, _goes_on(Subject.KEY, KeyState.INVALID)),
@@ -117,13 +124,16 @@ _TABLE: tuple[tuple[type[RouterError], Verdict], ...] = (
     (RegionUnsupported, _goes_on(Subject.PROVIDER)),
     (ConnectionFailed, _may_pass(Counted.NOTHING)),
     (ProviderUnavailable, _may_pass(Counted.UNKNOWN)),
-    (ContentBlocked, Verdict(Subject.NOBODY, False, False, Counted.REJECTED, escalate=True)),
-    (RequestRejected, Verdict(Subject.NOBODY, False, False, Counted.REJECTED)),
+    (ContentBlocked, _ends(Counted.REJECTED, Pulse.ANSWERED, escalate=True)),
+    (RequestRejected, _ends(Counted.REJECTED, Pulse.ANSWERED)),
+    # This process's own trouble: the others may well have the secret, and are told nothing.
+    (SecretStoreDown, _unasked(Subject.KEY)),
+    (SecretDenied, _unasked(Subject.KEY)),
     # Short: it may be missing in this process alone, and all of them see the mark.
     (SecretError, _unasked(Subject.KEY, KeyState.THROTTLED, seconds=5.0)),
     (ConfigurationError, _unasked(Subject.KEY)),
     # Cancelled, or an adapter's own fault: whether it arrived is not known.
-    (RouterError, Verdict(Subject.NOBODY, False, False, Counted.UNKNOWN, Pulse.UNKNOWN)),
+    (RouterError, _ends(Counted.UNKNOWN, Pulse.UNKNOWN)),
 )
 
 

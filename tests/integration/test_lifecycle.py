@@ -11,7 +11,7 @@ import pytest
 import redis as redis_py
 from pydantic import SecretStr
 
-from core.errors import ConfigurationError
+from core.errors import ConfigurationError, SecretNotWritable
 from core.events import Event, KeyChanged
 from keys.spec import KeySpec
 from llm.router import RequestRouter
@@ -239,7 +239,7 @@ def test_a_secret_is_not_registered_where_it_cannot_be_stored(
     make_router: MakeRouter, simulator: SimulatedProvider
 ) -> None:
     manager = manager_of(make_router(keys=[key("a")]))
-    with pytest.raises(ConfigurationError, match="API_KEY_EXTRA"):
+    with pytest.raises(SecretNotWritable, match="API_KEY_EXTRA"):
         manager.register_key(extra(simulator), f"sk-{uuid4().hex}")
     with pytest.raises(ConfigurationError, match="there is no key"):
         manager.get_key_status("extra")

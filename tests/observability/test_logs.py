@@ -25,6 +25,10 @@ from core.events import (
     KeysLoaded,
     KeysRejected,
     RequestFinished,
+    SecretChanged,
+    SecretNotRefreshed,
+    SecretStoreFailing,
+    SecretStoreRestored,
     SettleFailed,
     StorageDegraded,
     UserRefused,
@@ -53,6 +57,10 @@ ONE_OF_EACH: list[tuple[Event, str]] = [
     (KeysLoaded("keys.json", 3), "INFO"),
     (KeysRejected("keys.json", "keys.json:1: no JSON"), "ERROR"),
     (StorageDegraded("in process only"), "WARNING"),
+    (SecretStoreFailing("the Vault", "the Vault is sealed", 3600.0), "ERROR"),
+    (SecretStoreRestored("the Vault", 12.0), "WARNING"),
+    (SecretNotRefreshed("a", "denied", "the Vault refuses"), "ERROR"),
+    (SecretChanged("a"), "INFO"),
 ]
 
 
