@@ -15,7 +15,7 @@ import pytest
 import redis as redis_py
 from pydantic import SecretStr
 
-from core.errors import SecretError
+from core.errors import SecretStoreDown
 from keys.spec import KeySpec
 from llm.router import RequestRouter
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of, secret_of, wait_for
@@ -254,35 +254,53 @@ def test_everything_at_once_and_then_all_is_well_again(
 
 
 class StoppableStore:
-    """A secret store that stops answering when it is told to."""
+    """A secret store that says so, breaks or hangs while it is down."""
 
-    def __init__(self) -> None:
-        self.down = False
+    def __init__(self, how: str) -> None:
+        self.how = how
+        self.up = threading.Event()
+        self.up.set()
 
     def fetch(self, key: KeySpec) -> SecretStr:
-        if self.down:
-            raise SecretError(f"the store is down: no secret for {key.key_id}")
+        if not self.up.is_set():
+            if self.how == "says so":
+                raise SecretStoreDown("the store is sealed")
+            if self.how == "breaks":
+                raise OSError("the store is gone")
+            self.up.wait()
         return SecretStr(secret_of(key.key_id))
 
 
+@pytest.mark.parametrize("stale_seconds", [60.0, 0.0])
+@pytest.mark.parametrize("how", ["says so", "breaks", "hangs"])
 def test_a_secret_store_that_stops_takes_nothing_with_it(
-    make_router: MakeRouter, simulator: SimulatedProvider, redis: redis_py.Redis
+    make_router: MakeRouter,
+    simulator: SimulatedProvider,
+    redis: redis_py.Redis,
+    how: str,
+    stale_seconds: float,
 ) -> None:
     make_router(keys=three_of_each()).close()
-    store = StoppableStore()
-    router = make_router(secret_store=store, secret_cache_ttl_seconds=0.2)
+    store = StoppableStore(how)
+    router = make_router(
+        secret_store=store,
+        secret_cache_ttl_seconds=0.2,
+        secret_stale_seconds=stale_seconds,
+        log_level="CRITICAL",
+    )
     for model in MODELS.values():
         assert router.send_one_shot("Hello", model)["success"]
 
     def stop_and_go_on() -> None:
         time.sleep(SECONDS / 3)
-        store.down = True
+        store.up.clear()
         time.sleep(SECONDS / 3)
-        store.down = False
+        store.up.set()
 
-    load = put_under_load(router, stop_and_go_on)
+    load = put_under_load(router, stop_and_go_on, timeout=SHORT)
     check_calls(load)
     check_all_is_settled(router, redis)
-    states = {status["state"] for status in manager_of(router).get_all_key_statuses()}
-    assert states <= {"available", "throttled", "recovering"}, "no key is taken out for it"
+    check_punished_alone(router, [f"{provider}-{n}" for provider in MODELS for n in range(3)])
+    if stale_seconds and how != "hangs":
+        assert set(load.outcomes) == {"success"}, "what is cached goes on serving"
     wait_for(lambda: all(router.send_one_shot("Hello", m)["success"] for m in MODELS.values()), 9)
