@@ -79,7 +79,7 @@ elseif what == 'revoke' then
   redis.call('HSET', KEYS[2], 'revoked:' .. field, now)
   redis.call('HDEL', KEYS[2], 'spec:' .. field)
 end
-if after == 'disabled' then
+if what == 'disable' or what == 'revoke' then
   health_write(KEYS[1], field, -1, after, 0, why)
 elseif after == 'available' then
   redis.call('HDEL', KEYS[1], field, 'c:' .. field)

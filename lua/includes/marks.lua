@@ -59,9 +59,18 @@ local function health_mark(key, field, state, milliseconds, longest, reason, now
   return till
 end
 
--- End a mark, but for one of somebody who took the key out of use. Returns whether it is ended.
+-- End a mark, but for one of somebody who took the key out of use; or close a circuit. Returns
+-- whether it is ended.
 local function health_clear(key, field, why, now, log)
   local value = redis.call('HGET', key, field)
+  if value and string.sub(field, 1, 2) == 'c:' then
+    redis.call('HDEL', key, field)
+    local _, state = health_read(value)
+    if state ~= 'counting' then
+      audit(log, field, state == 'open' and 'open' or 'half-open', 'closed', 0, why, now)
+    end
+    return true
+  end
   local from = health_state(value, now)
   if from == 'disabled' then
     return false

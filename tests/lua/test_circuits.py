@@ -6,7 +6,7 @@ from typing import Any
 
 from lua import limiter_calls
 from lua.circuits import Circuit, CircuitRules, Pulse
-from lua.limiter_types import Heartbeat, NoRoom, Refusal, Reserved
+from lua.limiter_types import CLEAR, Heartbeat, Mark, NoRoom, Refusal, Reserved
 from tests.lua.conftest import Bench
 
 RULES = CircuitRules(failures=3, within_ms=60_000, open_ms=10_000, longest_ms=40_000)
@@ -215,3 +215,13 @@ def test_one_who_waits_is_served_when_the_circuit_closes(bench: Bench) -> None:
     bench.wake("a")
     state = bench.calls.call("HGET", bench.shard.waiters, waiting)
     assert state is None or state.startswith("G#"), "served, or told to nobody who listens"
+
+
+def test_somebody_can_close_a_circuit(bench: Bench) -> None:
+    fail(bench, times=2)
+    bench.mark(Mark("c:k:a", "", CLEAR, "mended"))
+    assert bench.history("a") == [], "it was closed"
+    fail(bench, times=3)
+    bench.mark(Mark("c:k:a", "", CLEAR, "mended"))
+    assert bench.history("a")[-1] == ("c:k:a", "open", "closed")
+    assert isinstance(bench.reserve(bench.candidate("a"))[1], Reserved)

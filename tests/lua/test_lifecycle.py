@@ -85,7 +85,9 @@ def test_a_rotation_makes_an_invalid_key_available_and_keeps_its_counters(bench:
 
 def test_a_disabled_key_is_rotated_and_stays_disabled(bench: Bench) -> None:
     change(bench, "disable")
+    reason = bench.use("a")[0].reason
     assert change(bench, "rotate").after == "disabled"
+    assert bench.use("a")[0].reason == reason
     assert isinstance(bench.reserve(bench.candidate("a"))[1], NoRoom)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from core.redis_connection import RedisConnection
 from lua.lifecycle_calls import Outcome, change_call, read_changed, read_logs
 from lua.limiter_types import CLEAR, IS_DISABLED, Mark, NoRoom, Reserved
 from lua.loader import load
@@ -193,3 +197,52 @@ def test_what_is_spent_comes_back_with_one_probe(bench: Bench) -> None:
     assert bench.use("a")[0].state == R
     assert isinstance(bench.reserve(bench.candidate("a"))[1], Reserved)
     assert isinstance(bench.reserve(bench.candidate("a"))[1], NoRoom)
+
+
+def test_the_docs_have_the_same_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "failures.md").read_text(encoding="utf-8")
+    rows = text.partition("## States")[2].partition("The table is")[0].splitlines()
+    told = {}
+    for row in rows:
+        cells = [cell.strip().lower() for cell in row.strip("|").split("|")]
+        if len(cells) == 3 and cells[0] in set(KeyState):
+            others = cells[2].replace(" by `enable` alone", "").strip(" ,").split(",")
+            told[KeyState(cells[0])] = {KeyState(other.strip()) for other in others}
+    assert told == {state: set(others) for state, others in ALLOWED.items()}
+
+
+ACTS = ["throttle", "spend", "refuse", "clear", "disable", "enable", "rotate", "wait", "serve",
+        "fail"]  # fmt: skip
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(acts=st.lists(st.sampled_from(ACTS), min_size=5, max_size=40))
+def test_whatever_happens_only_allowed_changes_are_made(
+    redis_server: RedisConnection, redis: object, acts: list[str]
+) -> None:
+    redis_server.client.flushall()
+    bench = Bench(redis_server)
+    marks = {"throttle": (T, 3000), "spend": (E, 5000), "refuse": (INV, -1)}
+    for act in acts:
+        if act in marks:
+            state, milliseconds = marks[act]
+            bench.mark(Mark("k:a", state, milliseconds, act))
+        elif act == "clear":
+            bench.mark(Mark("k:a", "", CLEAR, act))
+        elif act == "wait":
+            bench.now += 4000
+        elif act in ("serve", "fail"):
+            reservation, answer = bench.reserve(bench.candidate("a"))
+            assert isinstance(answer, Reserved) or bench.use("a")[0].state != A
+            if isinstance(answer, Reserved):
+                bench.settle(reservation, "a", answered=act == "serve")
+        else:
+            change(bench, act)
+    entries = [e for e in bench.history("a") if e[0] == "k:a"]
+    for _, before, after in entries:
+        assert before == after or KeyState(after) in ALLOWED[KeyState(before)]
+    disabled = [1 for _, before, after in entries if before != D and after == D]
+    came_back = [1 for _, before, after in entries if before == D and after == A]
+    assert len(disabled) - len(came_back) == (1 if bench.use("a")[0].state == D else 0)
