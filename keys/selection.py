@@ -122,12 +122,16 @@ def subjects_of(key: KeySpec) -> Subjects:
         >>> subjects_of(KeySpec(key_id="a", model_name="m", provider="openai")).group
         'g:openai/a'
     """
-    provider = key.provider
+    return _subjects(key.provider, key.key_id, key.group, key.base_url)
+
+
+@lru_cache(maxsize=8192)  # each attempt asks for them several times
+def _subjects(provider: str, key_id: str, group: str, base_url: str | None) -> Subjects:
     return Subjects(
         f"p:{provider}",
-        f"k:{key.key_id}",
-        f"g:{provider}/{key.group}",
-        _service(provider, key.base_url),
+        f"k:{key_id}",
+        f"g:{provider}/{group}",
+        _service(provider, base_url),
     )
 
 

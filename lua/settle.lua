@@ -138,41 +138,47 @@ ring_write(ring, changes, now)
 redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:-1', 2), 'PX', ARGV[5])
 
 local provider, key, group, service = string.match(ARGV[14], '^([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
-local streams = {[key] = KEYS[10], [group] = KEYS[11], [provider] = KEYS[12]}
-local request = string.match(ARGV[6], '^(.*)%.%d+$') or ARGV[6]
-local function log_of(stream)
-  return {stream = stream, who = 'request', request = request}
-end
-
 local fields = {provider, key, group, 'c:' .. key, 'c:' .. service}
 local found = redis.call('HMGET', KEYS[2], unpack(fields))
-for n = 1, 3 do
-  if found[n] then
-    local marked = false
-    for m = 24, #ARGV, 5 do
-      marked = marked or ARGV[m] == fields[n]
-    end
-    health_probed(KEYS[2], fields[n], found[n], ARGV[6], ARGV[13] == '1', marked,
-      geometry.window / 2, now, log_of(streams[fields[n]]))
-  end
-end
 local pulse, opened = tonumber(ARGV[19]), 0
-for n = 4, 5 do
-  if found[n] or pulse == -1 then
-    local stream = n == 4 and KEYS[10] or KEYS[12]
-    if circuit_feel(KEYS[2], fields[n], found[n], pulse, ARGV[6], key, n == 4, tonumber(ARGV[20]),
-      circuit_rules(ARGV[22]), ARGV[21], now, log_of(stream)) then
-      opened = opened + n - 3
+
+-- The end says something: of a probe, of a circuit, or by its marks.
+local function take_in()
+  local streams = {[key] = KEYS[10], [group] = KEYS[11], [provider] = KEYS[12]}
+  local request = string.match(ARGV[6], '^(.*)%.%d+$') or ARGV[6]
+  local function log_of(stream)
+    return {stream = stream, who = 'request', request = request}
+  end
+  local marked = {}
+  for n = 24, #ARGV, 5 do
+    marked[ARGV[n]] = true
+  end
+  for n = 1, 3 do
+    if found[n] then
+      health_probed(KEYS[2], fields[n], found[n], ARGV[6], ARGV[13] == '1', marked[fields[n]],
+        geometry.window / 2, now, log_of(streams[fields[n]]))
+    end
+  end
+  for n = 4, 5 do
+    if found[n] or pulse == -1 then
+      local log = log_of(n == 4 and KEYS[10] or KEYS[12])
+      if circuit_feel(KEYS[2], fields[n], found[n], pulse, ARGV[6], key, n == 4,
+        tonumber(ARGV[20]), circuit_rules(ARGV[22]), ARGV[21], now, log) then
+        opened = opened + n - 3
+      end
+    end
+  end
+  for n = 24, #ARGV, 5 do
+    local field, state = ARGV[n], ARGV[n + 1]
+    if state ~= 'invalid' or field ~= key
+      or (tonumber(redis.call('HGET', KEYS[9], 'version:' .. key)) or 0) <= tonumber(ARGV[23]) then
+      health_mark(KEYS[2], field, state, tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), ARGV[n + 4],
+        now, log_of(streams[field]))
     end
   end
 end
-for n = 24, #ARGV, 5 do
-  local state = ARGV[n + 1]
-  if state ~= 'invalid' or ARGV[n] ~= key
-    or (tonumber(redis.call('HGET', KEYS[9], 'version:' .. key)) or 0) <= tonumber(ARGV[23]) then
-    health_mark(KEYS[2], ARGV[n], state, tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), ARGV[n + 4],
-      now, log_of(streams[ARGV[n]]))
-  end
+if pulse == -1 or #ARGV > 23 or found[1] or found[2] or found[3] or found[4] or found[5] then
+  take_in()
 end
 if ring.queued == 1 then
   local pool = {

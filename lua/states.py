@@ -52,14 +52,14 @@ ALLOWED: dict[KeyState, frozenset[KeyState]] = {
 
 
 def as_lua() -> str:
-    """The table as the scripts include it.
+    """The table as the scripts include it: one text, so that a run which changes no state builds
+    nothing.
 
     Example:
-        >>> "disabled = {available = true}" in as_lua()
+        >>> " disabled>available " in as_lua()
         True
     """
-    rows = []
-    for state, others in ALLOWED.items():
-        allowed = ", ".join(f"{other} = true" for other in sorted(others))
-        rows.append(f"  {state} = {{{allowed}}},")
-    return "\n".join(["local STATE_ALLOWED = {", *rows, "}", ""])
+    changes = " ".join(
+        f"{state}>{other}" for state, others in ALLOWED.items() for other in sorted(others)
+    )
+    return f"local STATE_ALLOWED = ' {changes} '\n"

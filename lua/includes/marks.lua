@@ -1,7 +1,7 @@
 -- Changes of a field of health.lua, as far as the table of states (lua/states.py) allows them.
 
 local function health_allows(from, to)
-  return from == to or STATE_ALLOWED[from] and STATE_ALLOWED[from][to] or false
+  return from == to or string.find(STATE_ALLOWED, ' ' .. from .. '>' .. to .. ' ', 1, true) ~= nil
 end
 
 -- A probe of a field has ended: ramp up after a success, else as if it had not been. A failure that
