@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from core.errors import ConfigurationError
 from core.events import KeyChanged, emit
-from core.redis_connection import RedisConnection
+from core.redis_calls import Calls
 from keys.leaks import show
 from keys.places import Places
 from keys.registry import KeyRegistry, parse_keys
@@ -76,18 +76,19 @@ class KeyLifecycle:
     """Changes keys for all processes that share a Redis. Every method may raise redis-py's errors.
 
     Args:
+        calls: gives the commands on the Redis of the limits.
         store: gives the secret store; asked when a secret is to be stored.
     """
 
     def __init__(
         self,
-        redis: RedisConnection,
+        calls: Callable[[], Calls],
         registry: KeyRegistry,
         places: Places,
         runtime: RuntimeKeys,
         store: Callable[[], SecretStore],
     ) -> None:
-        self._redis = redis
+        self._calls = calls
         self._registry = registry
         self._places = places
         self._runtime = runtime
@@ -105,8 +106,8 @@ class KeyLifecycle:
         self._registry.check(spec)
         if secret is not None:
             put_secret(self._store(), spec, secret)
-        if self._redis.clustered:
-            self._redis.call("SADD", self._places.registered(), spec.provider)
+        if self._runtime.clustered:
+            self._calls().call("SADD", self._places.registered(), spec.provider)
         text = json.dumps(spec.model_dump(exclude_unset=True))
         self._change(spec, "register", who, why, text=text)
         return spec
@@ -148,7 +149,7 @@ class KeyLifecycle:
         else:  # a key that is gone: its own log is all that is left
             providers = self._runtime.providers()
             logs = list({self._places.log_of(provider, f"k:{key_id}") for provider in providers})
-        entries = read_logs(self._redis, logs, min(limit, MOST_ENTRIES))
+        entries = read_logs(self._calls(), logs, min(limit, MOST_ENTRIES))
         if not entries and key is None:
             self._known(key_id)
         return [_told(entry) for entry in entries]
@@ -161,7 +162,7 @@ class KeyLifecycle:
         call = change_call(
             shard, log, act, key.key_id, known=known, who=who, why=clean(why), spec=text
         )
-        changed = read_changed(call.run(self._redis))
+        changed = read_changed(call.run(self._calls()))
         if changed.outcome not in (Outcome.DONE, Outcome.WAS_SO):
             self._refuse(key.key_id, changed.outcome, changed)
         if changed.outcome is Outcome.DONE:
@@ -174,7 +175,7 @@ class KeyLifecycle:
         others = {self._places.shard(k.provider) for k in self._registry.every_key()}
         for shard in others:
             if shard.tag != tag:
-                touch_call(shard).run(self._redis)
+                touch_call(shard).run(self._calls())
 
     def _known(self, key_id: str) -> KeySpec:
         key = self._registry.find(key_id)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -21,6 +22,7 @@ from redis.exceptions import RedisError
 from core.errors import ConfigurationError, NoKeys, StorageError
 from core.events import KeyCooledDown, emit
 from core.once import once
+from core.redis_calls import Calls
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
@@ -34,12 +36,13 @@ from keys.lifecycle import (
     where_of,
     who_am_i,
 )
-from keys.limiter import Attempt, Limiter
+from keys.limiter import Limiter
+from keys.outage import Outage, State
 from keys.places import Places
 from keys.policies import Need
 from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
-from keys.reservations import End, Refused, Reservation, refused
+from keys.reservations import Attempt, End, Refused, Reservation, refused
 from keys.rounds import Rounds, plan_rounds
 from keys.runtime import RuntimeKeys
 from keys.secret_store import EnvSecretStore, SecretStore, get_secret_store
@@ -77,6 +80,8 @@ class KeyManager:
         rules: when circuits open, and for how long.
         store: gives the secret store, for keys whose secrets are stored from here.
         clock: Unix seconds, for the ends of the providers' days.
+        admits_locally: whether requests go on, within this process's share of every limit, while
+            Redis is away; else they are refused.
     """
 
     def __init__(
@@ -90,19 +95,27 @@ class KeyManager:
         rules: CircuitRules = USUAL_RULES,
         store: Callable[[], SecretStore] = EnvSecretStore,
         clock: Callable[[], float] = time.time,
+        admits_locally: bool = True,
     ) -> None:
         self._redis = redis
         self._registry = registry
         self._places = Places(Names(prefix), clustered=redis.clustered)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
-        self._runtime = RuntimeKeys(redis, registry, self._places)
-        self._store = store
-        self._lifecycle = KeyLifecycle(
-            redis, registry, self._places, self._runtime, lambda: self._store()
-        )
         self._limiter = Limiter(
-            redis, self._places, self._geometry, rules=rules, runtime=self._runtime, clock=clock
+            redis,
+            self._places,
+            self._geometry,
+            rules=rules,
+            clock=clock,
+            admits_locally=admits_locally,
+            keys=registry.keys,
+        )
+        self._store = store
+        self._runtime = RuntimeKeys(lambda: self.calls, redis.clustered, registry, self._places)
+        self._limiter.follow(self._runtime)
+        self._lifecycle = KeyLifecycle(
+            lambda: self.calls, registry, self._places, self._runtime, lambda: self._store()
         )
         self._rounds: dict[tuple[object, ...], Rounds] = {}
         self._rounds_without: dict[tuple[object, ...], Rounds] = {}
@@ -115,6 +128,29 @@ class KeyManager:
         return self._registry
 
     @property
+    def calls(self) -> Calls:
+        """Commands on the Redis of the limits, which fail at once while it is known to be away; on
+        a cluster, where each provider's limits have a node of their own, just its commands."""
+        return self._redis if self._redis.clustered else self._limiter.calls(self._any_shard)
+
+    def routers_while_away(self) -> int | None:
+        """How many routers share the limits, while Redis is away and requests are admitted within
+        this one's share; None else, and on a cluster."""
+        if self._redis.clustered:
+            return None
+        outage = self._limiter.outage(self._any_shard)
+        lives = outage.away is not None and outage.admits and outage.has_share
+        return outage.routers if lives else None
+
+    def outages(self) -> list[Outage]:
+        """Whether Redis can be relied on, for each shard that was used."""
+        return self._limiter.outages()
+
+    @property
+    def _any_shard(self) -> Shard:
+        return self._places.shard("")  # one server has but one
+
+    @property
     def window_seconds(self) -> float:
         """The length of a provider's minute, in seconds."""
         return self._geometry.window_ms / 1000
@@ -125,6 +161,11 @@ class KeyManager:
             return self._rounds_for(selection, ()).models
         except NoKeys:
             return ()
+
+    def keys_of(self, selection: Selection) -> tuple[KeySpec, ...]:
+        """The keys that a selection allows, in the order in which they are tried."""
+        _, keys = self._registry.snapshot()
+        return tuple(candidate.key for candidate in candidates_for(keys, selection))
 
     def ratio_of(self, selection: Selection) -> float:
         """Real input tokens for each estimated one, as learned by all processes: of the model that
@@ -216,7 +257,7 @@ class KeyManager:
                 max_wait=max_wait,
                 priority=priority,
             )
-        return refused([refusal for _, refusal in tried], need)
+        return self._explained(refused([refusal for _, refusal in tried], need))
 
     def settle(
         self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
@@ -291,7 +332,7 @@ class KeyManager:
     def _mark(self, key: KeySpec, marks: Sequence[Mark]) -> list[int]:
         shard = self._places.shard(key.provider)
         logs = [self._places.log_of(key.provider, m.field.removeprefix("c:")) for m in marks]
-        return limiter_calls.mark(self._redis, shard, marks, who=who_am_i(), logs=logs)
+        return limiter_calls.mark(self.calls, shard, marks, who=who_am_i(), logs=logs)
 
     # -- the life of a key ---------------------------------------------------------------------
 
@@ -476,7 +517,10 @@ class KeyManager:
         try:
             return describe(self.get_all_key_statuses(), self._registry.problem)
         except StorageError as error:
-            return {"healthy": False, "reason": str(error), "keys_file": self._registry.problem}
+            reason, healthy = str(error), self.routers_while_away() is not None
+            if healthy:
+                reason = "; ".join(outage.describe() for outage in self.outages())
+            return {"healthy": healthy, "reason": reason, "keys_file": self._registry.problem}
 
     def close(self) -> None:
         """End the threads of the waiting room."""
@@ -491,14 +535,24 @@ class KeyManager:
             return self._limiter.reserve_or_wait(attempt, max_wait, priority)
         return self._limiter.reserve(attempt)
 
+    def _explained(self, refusal: Refused) -> Refused:
+        """A refusal tells that it is Redis that is missing, and not only room."""
+        troubles = [o.describe() for o in self._limiter.outages() if o.state is not State.UP]
+        if not troubles:
+            return refusal
+        return replace(refusal, reason=f"{refusal.reason} ({'; '.join(troubles)})")
+
     def _learn(self, pool: Pool, attempt: Attempt, outcome: NoRoom) -> None:
         if not pool.large:
             return
         pool.learn(attempt.plan, outcome.passed_over, outcome.now_ms)
         cooling = [p for p in outcome.passed_over if p.why is Refusal.COOLING]
-        if 2 * len(cooling) > len(attempt.plan.packed):
+        away = self._limiter.outage(attempt.plan.shard).away is not None
+        if 2 * len(cooling) > len(attempt.plan.packed) and not away:
             # Where so many are passed over, one look at all marks saves many calls.
-            pool.learn_marks(limiter_calls.blocked(self._redis, attempt.plan.shard))
+            pool.learn_marks(
+                limiter_calls.blocked(self._limiter.calls(attempt.plan.shard), attempt.plan.shard)
+            )
 
     def _known(self, key_id: str) -> KeySpec:
         key = self._registry.get(key_id)
@@ -510,7 +564,7 @@ class KeyManager:
     def _statuses(self, keys: Sequence[KeySpec]) -> list[KeyStatus]:
         with _storage("read the keys' status"):
             return read_statuses(
-                self._redis, self._places, self._geometry, keys, self._registry.sources_of
+                self.calls, self._places, self._geometry, keys, self._registry.sources_of
             )
 
     def _rounds_for(
@@ -572,6 +626,7 @@ def build_key_manager(settings: Settings, redis: RedisConnection) -> KeyManager:
             open_ms=round(settings.llm_circuit_seconds * 1000),
         ),
         store=lambda: get_secret_store(settings),
+        admits_locally=settings.llm_on_redis_down == "local",
     )
 
 

@@ -8,8 +8,23 @@ from dataclasses import dataclass
 from core.errors import RequestTooLarge
 from core.types import ProviderQuota, Usage
 from keys.policies import Need
+from keys.pool import Plan
 from keys.spec import KeySpec
-from lua.limiter_types import NEVER, WELL, Charge, Heartbeat, Mark, NoRoom, Refusal, Shard, Weights
+from lua.limiter_types import NEVER, WELL, Charge, LifeSign, Mark, NoRoom, Refusal, Shard, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One reservation to be made: on which keys, for what, under which id.
+
+    Args:
+        lease_seconds: how long parallel slots and output are held if this process dies.
+    """
+
+    plan: Plan
+    need: Need
+    id: str
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +35,7 @@ class Reservation:
         ready_at: the monotonic time (s) at which Redis counts the request; it is to be sent now.
         waited: seconds that it stood in the queue.
         secret_version: of the key's secret, as far as this process knows.
+        lease_seconds: how long it holds what does not age if this process dies.
     """
 
     id: str
@@ -30,6 +46,7 @@ class Reservation:
     ready_at: float
     waited: float = 0.0
     secret_version: int = 0
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +60,7 @@ class End:
         late: seconds from `Reservation.ready_at` to the sending.
         usage: what the provider says it used.
         quotas: what the provider said of its limits.
-        heartbeat: what it tells of the service.
+        life_sign: what it tells of the service.
     """
 
     charge: Charge
@@ -52,7 +69,7 @@ class End:
     late: float = 0.0
     usage: Usage | None = None
     quotas: tuple[ProviderQuota, ...] = ()
-    heartbeat: Heartbeat = WELL
+    life_sign: LifeSign = WELL
 
 
 @dataclass(frozen=True, slots=True)

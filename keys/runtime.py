@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from core.errors import ConfigurationError
 from core.events import KeysRejected, emit
-from core.redis_connection import RedisConnection
+from core.redis_calls import Calls
 from keys.places import Places
 from keys.registry import KeyRegistry
 from keys.schema import parse_keys
@@ -36,12 +36,23 @@ class RuntimeKeys:
     """Puts into the registry what was registered and revoked, and tells whose secret was rotated.
     Safe under threads.
 
+    Args:
+        calls: gives the commands on the Redis of the limits.
+        clustered: whether each provider has a shard of its own.
+
     Attributes:
         generation: moves whenever something new was put in force.
     """
 
-    def __init__(self, redis: RedisConnection, registry: KeyRegistry, places: Places) -> None:
-        self._redis = redis
+    def __init__(
+        self,
+        calls: Callable[[], Calls],
+        clustered: bool,
+        registry: KeyRegistry,
+        places: Places,
+    ) -> None:
+        self._calls = calls
+        self.clustered = clustered
         self._registry = registry
         self._places = places
         self._lock = threading.Lock()
@@ -98,7 +109,7 @@ class RuntimeKeys:
         """
         with self._lock:
             shards = {shard.tag: shard for shard in map(self._places.shard, self.providers())}
-            replies = self._redis.call_many(
+            replies = self._calls().call_many(
                 [command for shard in shards.values() for command in known_commands(shard)]
             )
             for reply in replies:
@@ -117,8 +128,8 @@ class RuntimeKeys:
     def providers(self) -> Collection[str]:
         """Whose keys there are, or were registered; on one server any of them stands for all."""
         providers = {key.provider for key in self._registry.every_key()}
-        if self._redis.clustered:  # each provider's keys lie on a shard of their own
-            providers.update(self._redis.call("SMEMBERS", self._places.registered()))
+        if self.clustered:  # each provider's keys lie on a shard of their own
+            providers.update(self._calls().call("SMEMBERS", self._places.registered()))
         return providers or {"openai"}
 
     def _take(self, known: dict[str, Known]) -> list[str]:

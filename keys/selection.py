@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from keys.spec import KeySpec
+from keys.spec import KeySpec, Purpose
+
+
+class KeyRule(Hashable, Protocol):
+    """Something that a key must fulfil; equal rules allow the same keys."""
+
+    def allows(self, key: KeySpec) -> bool:
+        """Whether a key may serve."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,8 @@ class Selection:
         providers: in the caller's order; empty allows every provider. Of one model's keys, those of
             the first are tried first.
         exclude: ids of keys that may not serve.
+        rule: what else a key must fulfil.
+        serves: what for.
     """
 
     models: tuple[str, ...] = ()
@@ -29,12 +38,22 @@ class Selection:
     workload: str | None = None
     providers: tuple[str, ...] = ()
     exclude: frozenset[str] = frozenset()
+    rule: KeyRule | None = None
+    serves: Purpose = "chat"
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What makes two selections the same."""
         tags = tuple(sorted(self.tags.items()))
-        return self.models, tags, self.workload, self.providers, self.exclude
+        return (
+            self.models,
+            tags,
+            self.workload,
+            self.providers,
+            self.exclude,
+            self.rule,
+            self.serves,
+        )
 
     def describe(self) -> str:
         """The selection in words, for an error."""
@@ -50,7 +69,8 @@ class Selection:
         if self.exclude:
             count = len(self.exclude)
             parts.append(f"{count} key{'' if count == 1 else 's'} excluded")
-        return " with ".join(parts) or "any model"
+        described = " with ".join(parts) or "any model"
+        return described if self.serves == "chat" else f"embeddings of {described}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +86,15 @@ def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candi
     providers, then priority."""
     found = []
     for key in keys:
+        if not key.active or key.purpose != selection.serves:
+            continue
         if key.key_id in selection.exclude:
             continue
         if selection.providers and key.provider not in selection.providers:
             continue
-        if not key.active or (selection.models and key.model_name not in selection.models):
+        if selection.rule is not None and not selection.rule.allows(key):
+            continue
+        if selection.models and key.model_name not in selection.models:
             continue
         if any(key.tags.get(name) != value for name, value in selection.tags.items()):
             continue

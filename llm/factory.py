@@ -78,8 +78,8 @@ def _assemble(
         keys=keys,
         secrets=secrets,
         providers=providers or get_provider_registry().fresh(),
-        conversations=ConversationStore(connection, names, settings.conversation_ttl_seconds),
-        limiter=build_rate_limiter(settings, connection),
+        conversations=ConversationStore(keys.calls, names, settings.conversation_ttl_seconds),
+        limiter=build_rate_limiter(settings, keys.calls, keys.routers_while_away),
     )
     keys.use_secrets(store, driver.secrets.forget)
     around = Surroundings(
@@ -88,6 +88,9 @@ def _assemble(
         models_of=keys.models_of,
         ratio_of=keys.ratio_of,
         budget=RetryBudget(settings.llm_retry_budget),
+        abilities_of=driver.providers.abilities_of,
+        keys_of=keys.keys_of,
+        embedding_limits_of=driver.providers.embedding_limits_of,
     )
     # Followed last: whatever is refused above has left nothing behind.
     unfollow_logs = follow_with_logs(settings)

@@ -10,21 +10,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
+from core.content import Options
 from core.events import RequestFinished, emit
 from core.once import once
-from core.types import ChatRequest, Message, Reply
-from llm.arguments import checked, mapping, some_texts, texts
+from core.types import ChatRequest, EmbeddingRequest, EmbedReply, Message, Reply
+from llm.arguments import (
+    checked,
+    checked_dimensions,
+    embeddable,
+    mapping,
+    some_texts,
+    texts,
+)
+from llm.options import Extras, messages_of, options_of
 from llm.parts import RouterParts
+from llm.providers.abilities import needs_of
 from llm.routing.drivers import run
+from llm.routing.embedding import route_embeddings
 from llm.routing.flow import route
+from llm.routing.needs import able
 from llm.routing.prompts import build_prompt, need_of, selection_of
 
 if TYPE_CHECKING:
     from keys.explain import KeyExplanation
+
+
+Messages = Sequence[Message | Mapping[str, Any]]
 
 
 class Explained(TypedDict):
@@ -53,7 +68,7 @@ class RequestRouter:
 
     def send_one_shot(
         self,
-        prompt: str,
+        prompt: str | None = None,
         model_preference: str | None = None,
         system_prompt: str | None = None,
         expected_completion_tokens: int = 512,
@@ -69,6 +84,8 @@ class RequestRouter:
         tags: Mapping[str, str] | None = None,
         allowed_providers: Sequence[str] | None = None,
         exclude_keys: Sequence[str] = (),
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> Reply:
         """Send one prompt, without history.
 
@@ -91,10 +108,16 @@ class RequestRouter:
             allowed_providers: who may be asked; of one model's keys, those of the first are tried
                 first. None allows all.
             exclude_keys: ids of keys that may not serve.
+            messages: in the prompt's place, the whole exchange as dicts of `role` and `content`,
+                with images and tool calls; see docs/requests.md.
+            extras: tools, tool_choice, response_format, stop, top_p, seed, provider_options. Keys
+                whose provider cannot do what is asked are left out; if none is left, the reply's
+                error_type is `invalid_request`.
 
         Returns:
-            A dict: `success, content, model, key_id, provider, tokens, conversation_id, attempts,
-            duration_ms`, and on failure `error, error_type` and, where known, `retry_after`.
+            A dict: `success, content, tool_calls, model, key_id, provider, tokens, conversation_id,
+            attempts, duration_ms`, and on failure `error, error_type` and, where known,
+            `retry_after`.
 
         Raises:
             core.errors.InvalidRequest: an argument is wrong. Nothing else is raised for what a
@@ -103,11 +126,13 @@ class RequestRouter:
         return self._run(
             self._request(
                 prompt,
+                messages,
                 fallback_models,
                 tags,
                 timeout,
-                allowed_providers,
-                exclude_keys,
+                extras,
+                allowed_providers=some_texts("allowed_providers", allowed_providers),
+                exclude_keys=texts("exclude_keys", exclude_keys),
                 system_prompt=system_prompt,
                 model_preference=model_preference,
                 workload=workload,
@@ -123,7 +148,7 @@ class RequestRouter:
     def send_chat(
         self,
         conv_id: str,
-        prompt: str,
+        prompt: str | None = None,
         user_id: str | None = None,
         model_preference: str | None = None,
         expected_completion_tokens: int = 512,
@@ -140,6 +165,8 @@ class RequestRouter:
         tags: Mapping[str, str] | None = None,
         allowed_providers: Sequence[str] | None = None,
         exclude_keys: Sequence[str] = (),
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> Reply:
         """Send the next prompt of a conversation; its history goes along, cut to the model.
 
@@ -151,20 +178,23 @@ class RequestRouter:
             user_id: whose it is; another user's conversation is refused.
             system_prompt: kept with the conversation from now on.
             metadata: JSON values kept with the conversation.
+            messages: what is new, in the prompt's place: the results of tool calls, for example.
             prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
             timeout, max_wait, priority, fallback_models, workload, tags, allowed_providers,
-            exclude_keys: as for `send_one_shot`.
+            exclude_keys, extras: as for `send_one_shot`.
 
         Returns, raises:
             As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
         """
         request = self._request(
             prompt,
+            messages,
             fallback_models,
             tags,
             timeout,
-            allowed_providers,
-            exclude_keys,
+            extras,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -179,9 +209,69 @@ class RequestRouter:
         )
         return self._run(request)
 
+    def embed(
+        self,
+        texts: Sequence[str],
+        model_preference: str | None = None,
+        *,
+        dimensions: int | None = None,
+        user_id: str | None = None,
+        timeout: float | None = None,
+        max_wait: float = 0.0,
+        priority: int = 0,
+        workload: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> EmbedReply:
+        """Embed texts, in as many calls as the provider's limits ask for.
+
+        Args:
+            texts: what to embed; none may be empty.
+            model_preference: the model; None takes the first configured one that makes embeddings.
+                All texts go to one model.
+            dimensions: the length of the vectors, where the model lets it be chosen.
+            timeout: seconds for all calls together.
+            user_id, max_wait, priority, workload, tags, provider_options: as for `send_one_shot`.
+
+        Returns:
+            A dict: `success, embeddings` (a list of numbers for each text, in their order)`, model,
+            key_id` (the last that served)`, key_ids, provider, tokens, attempts, duration_ms`, and
+            on failure `error, error_type`, where known `retry_after`, and as `partial` the vectors
+            of the first texts, as far as it came.
+
+        Raises:
+            core.errors.InvalidRequest: an argument is wrong.
+
+        Example:
+            >>> router.embed(["Hello", "World"], "text-embedding-3-small")     # doctest: +SKIP
+        """
+        request = EmbeddingRequest(
+            self._plain_request(
+                (),
+                options_of(self._names(), provider_options=provider_options),
+                (),
+                tags,
+                timeout,
+                model_preference=model_preference,
+                workload=workload,
+                expected_completion_tokens=0,
+                max_output_tokens=0,
+                temperature=None,
+                max_wait=max_wait,
+                priority=priority,
+                user_id=user_id,
+            ),
+            embeddable(texts),
+            checked_dimensions(dimensions),
+        )
+        parts = self._parts
+        reply = run(route_embeddings(request, parts.around), parts.driver, request.request.timeout)
+        _emit_finished(reply, None)
+        return reply
+
     def explain(
         self,
-        prompt: str,
+        prompt: str | None = None,
         model_preference: str | None = None,
         system_prompt: str | None = None,
         expected_completion_tokens: int = 512,
@@ -192,6 +282,8 @@ class RequestRouter:
         tags: Mapping[str, str] | None = None,
         allowed_providers: Sequence[str] | None = None,
         exclude_keys: Sequence[str] = (),
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> Explained:
         """Tell for every key whether it would serve this prompt now, and why not. Reserves nothing.
 
@@ -204,17 +296,19 @@ class RequestRouter:
             ("chosen", "free", "passed over"), `why`, `free_in` seconds, `limits` and more.
 
         Raises:
-            core.errors.InvalidRequest: an argument is wrong.
+            core.errors.InvalidRequest: an argument is wrong, or no allowed model can do it.
             core.errors.NoKeys: no configured key fits.
             core.errors.StorageError: Redis did not answer.
         """
         request = self._request(
             prompt,
+            messages,
             fallback_models,
             tags,
             None,
-            allowed_providers,
-            exclude_keys,
+            extras,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -222,7 +316,8 @@ class RequestRouter:
             max_output_tokens=max_output_tokens,
         )
         around, keys = self._parts.around, self._parts.driver.keys
-        selection = selection_of(request)
+        needs = needs_of(request.messages, request.options)
+        selection = able(selection_of(request), needs, around.abilities_of, around.models_of)
         built = build_prompt(request, None, model_preference, around.tokens)
         keys.refresh_ratios(selection)
         ratio = around.ratio_of(selection)
@@ -262,24 +357,36 @@ class RequestRouter:
 
     def _request(
         self,
-        prompt: str,
+        prompt: str | None,
+        messages: Messages | None,
         fallback_models: Sequence[str],
         tags: Mapping[str, str] | None,
         timeout: float | None,
-        allowed_providers: Sequence[str] | None,
-        exclude_keys: Sequence[str],
+        extras: Extras,
         **asked: Any,
     ) -> ChatRequest:
         """The request of a caller's arguments, checked."""
+        found = messages_of(prompt, messages, goes_on="conv_id" in asked)
+        options = options_of(self._names(), **extras)
+        return self._plain_request(found, options, fallback_models, tags, timeout, **asked)
+
+    def _plain_request(
+        self,
+        messages: tuple[Message, ...],
+        options: Options,
+        fallback_models: Sequence[str],
+        tags: Mapping[str, str] | None,
+        timeout: float | None,
+        **asked: Any,
+    ) -> ChatRequest:
         usual = self._parts.settings.llm_request_timeout_seconds
         return checked(
             ChatRequest(
                 request_id=uuid4().hex,
-                messages=(Message("user", prompt),),
+                messages=messages,
+                options=options,
                 fallback_models=texts("fallback_models", fallback_models),
                 tags=mapping("tags", tags),
-                allowed_providers=some_texts("allowed_providers", allowed_providers),
-                exclude_keys=texts("exclude_keys", exclude_keys),
                 timeout=usual if timeout is None else timeout,
                 **asked,
             )
@@ -288,21 +395,28 @@ class RequestRouter:
     def _run(self, request: ChatRequest) -> Reply:
         parts = self._parts
         reply = run(route(request, parts.around), parts.driver, request.timeout)
-        emit(
-            RequestFinished(
-                request_id=request.request_id,
-                outcome=reply.get("error_type", "success"),
-                model=reply["model"],
-                key_id=reply["key_id"],
-                attempts=len(reply["attempts"]),
-                input_tokens=reply["tokens"]["input"],
-                output_tokens=reply["tokens"]["output"],
-                duration_ms=reply["duration_ms"],
-                error=reply.get("error"),
-                conversation_id=request.conv_id,
-            )
-        )
+        _emit_finished(reply, request.conv_id)
         return reply
+
+    def _names(self) -> tuple[str, ...]:
+        return self._parts.driver.providers.names()
+
+
+def _emit_finished(reply: Reply | EmbedReply, conv_id: str | None) -> None:
+    emit(
+        RequestFinished(
+            request_id=reply["request_id"],
+            outcome=reply.get("error_type", "success"),
+            model=reply["model"],
+            key_id=reply["key_id"],
+            attempts=len(reply["attempts"]),
+            input_tokens=reply["tokens"]["input"],
+            output_tokens=reply["tokens"]["output"],
+            duration_ms=reply["duration_ms"],
+            error=reply.get("error"),
+            conversation_id=conv_id,
+        )
+    )
 
 
 @once

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.redis_calls import Calls
+from core.redis_watch import StateLost
 from lua.circuits import read_circuit
 from lua.limiter_types import (
     NO_PATIENCE,
@@ -46,6 +47,7 @@ def reserve(
     lease_ms: int,
     rotation: int,
     patience: Patience = NO_PATIENCE,
+    epoch: str = "",
     now_ms: int | None = None,
 ) -> Reserved | NoRoom | Waits:
     """Choose among candidates and reserve, or join the queue, in one round trip.
@@ -55,6 +57,10 @@ def reserve(
         candidates: their rows, as candidates.lua describes them, the best tier first.
         tiers: how many candidates each tier has, "3,2".
         lease_ms: how long what does not age is held for a client that died.
+        epoch: the one in which the server is believed to be; "" for any.
+
+    Raises:
+        StateLost: the server is in another epoch; nothing was reserved.
     """
     answer = load("reserve").run(
         redis,
@@ -78,10 +84,13 @@ def reserve(
             int(shard.hears_all),
             len(weights),
             tiers,
+            epoch,
             *_packed(weights),
             *candidates,
         ],
     )
+    if answer[0] == 3:
+        raise StateLost("the server was restarted, replaced or emptied")
     outcome, now, changes = answer[:3]
     if outcome == 1:
         return Reserved(now, answer[3] - 1, answer[4], _passed_over(answer[5:]), changes)
@@ -104,7 +113,7 @@ def settle_call(
 ) -> ScriptCall:
     """The settlement of a reservation, to be run alone or in a pipeline; see `read_settled`."""
     charge, told, lesson = settlement.charge, settlement.told, settlement.lesson
-    heartbeat = settlement.heartbeat
+    life_sign = settlement.life_sign
     return ScriptCall(
         load("settle"),
         (
@@ -136,9 +145,9 @@ def settle_call(
             lesson.model,
             lesson.estimated,
             lesson.real,
-            int(heartbeat.pulse),
-            heartbeat.wait_ms,
-            heartbeat.why,
+            int(life_sign.pulse),
+            life_sign.wait_ms,
+            life_sign.why,
             settlement.rules.packed,
             settlement.secret_version,
             *(arg for mark in settlement.marks for arg in mark.args),

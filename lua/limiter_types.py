@@ -133,6 +133,7 @@ class Shard:
     waiters: str
     deadlines: str
     ratios: str
+    routers: str
     hears_all: bool = True
     keys: str = ""
 
@@ -193,7 +194,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Heartbeat:
+class LifeSign:
     """What an attempt tells of the service that was asked.
 
     Args:
@@ -206,7 +207,7 @@ class Heartbeat:
     why: str = ""
 
 
-WELL = Heartbeat()
+WELL = LifeSign()
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +250,7 @@ class Settlement:
     late_ms: int = 0
     told: Told = Told()
     marks: tuple[Mark, ...] = ()
-    heartbeat: Heartbeat = WELL
+    life_sign: LifeSign = WELL
     rules: CircuitRules = USUAL_RULES
     secret_version: int = 0
 

@@ -10,7 +10,10 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
-from core.types import Message, ProviderReply
+from core.content import NO_OPTIONS, Options
+from core.types import EmbeddingReply, Message, ProviderReply
+from llm.providers.abilities import Ability
+from llm.providers.embedding_limits import EmbeddingLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class ProviderCall:
         max_output_tokens: the most tokens that the answer may have.
         timeout: seconds that this attempt may take in all.
         base_url: another address that speaks the same protocol, or None.
+        options: tools, formats and the like; only what the adapter's abilities cover, and for each
+            provider its `provider_options`.
     """
 
     provider: str
@@ -38,6 +43,20 @@ class ProviderCall:
     temperature: float | None
     timeout: float
     base_url: str | None = None
+    options: Options = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall(ProviderCall):
+    """One call for the vectors of texts: a call without messages.
+
+    Args:
+        texts: what to embed, none of them empty.
+        dimensions: the length of the vectors; None leaves it to the model.
+    """
+
+    texts: tuple[str, ...] = ()
+    dimensions: int | None = None
 
 
 @runtime_checkable
@@ -53,6 +72,25 @@ class ProviderAdapter(Protocol):
 
     def close(self) -> None:
         """Give back connections; the adapter is not used afterwards."""
+
+
+@runtime_checkable
+class AbleAdapter(Protocol):
+    """An adapter that does more than plain text. One that does not say so gets nothing else."""
+
+    def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
+        """What it can do with a model at an address."""
+
+
+@runtime_checkable
+class EmbeddingAdapter(Protocol):
+    """An adapter that makes embeddings as well."""
+
+    def embed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """Call the provider once. Raises as `send`."""
+
+    def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
+        """How much one call may hold."""
 
 
 class _Sending(threading.local):

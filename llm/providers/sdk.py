@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from core.errors import ProviderError
 from core.types import ProviderReply
@@ -14,6 +14,9 @@ from llm.providers.translate import Answer, Refusal, Rule, failure
 
 if TYPE_CHECKING:
     import httpx2
+
+
+CallT = TypeVar("CallT", bound=ProviderCall)
 
 
 class SdkAdapter(ABC, Generic[ClientT]):
@@ -34,23 +37,29 @@ class SdkAdapter(ABC, Generic[ClientT]):
         Raises:
             core.errors.ProviderError: the most specific one that fits.
         """
-        answer = self._exchange(call)
-        if isinstance(answer, ProviderError):
-            raise answer
-        if not 200 <= answer.status < 300:
-            raise failure(call, self._refusal(answer), self.rules)
-        return self._read(call, answer)
+        return self._read(call, self._answer(call, self._ask))
 
     def close(self) -> None:
         """Take no more calls, and close the connections after the last one that is under way."""
         self._clients.close()
 
-    def _exchange(self, call: ProviderCall) -> Answer | ProviderError:
+    def _answer(self, call: CallT, ask: Callable[[ClientT, CallT], Answer]) -> Answer:
+        """The answer of a success; raises what else came."""
+        answer = self._exchange(call, ask)
+        if isinstance(answer, ProviderError):
+            raise answer
+        if not 200 <= answer.status < 300:
+            raise failure(call, self._refusal(answer), self.rules)
+        return answer
+
+    def _exchange(
+        self, call: CallT, ask: Callable[[ClientT, CallT], Answer]
+    ) -> Answer | ProviderError:
         from llm.providers.transport import Deadline, failure_of
 
         try:
             with self._clients.lease(call) as client, Deadline(call.timeout):
-                return self._ask(client, call)
+                return ask(client, call)
         except ProviderError as error:
             return error.with_traceback(None)
         except Exception as error:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
 from conversation.records import Conversation
 from core.deadlines import no_later_than
 from core.errors import AdapterFault, DeadlineExceeded, RouterError
-from core.types import ProviderReply, Reply, Usage
+from core.types import EmbeddingReply, ProviderReply
 from keys.reservations import Overdrawn
-from llm.providers.base import ProviderCall, take_sent
+from llm.providers.base import EmbeddingAdapter, EmbeddingCall, ProviderCall, take_sent
 from llm.providers.redact import redact
-from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
-from llm.routing.flow import Flow
+from llm.routing.calls import call_of, checked_reply, checked_vectors
+from llm.routing.effects import Admit, Effect, Embed, Renew, Reserve, Send, Settle, Sleep
 
 if TYPE_CHECKING:
     from conversation.store import ConversationStore
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from keys.rate_limiter import RateLimiter
     from keys.secret_store import CachedSecrets
     from llm.providers.registry import ProviderRegistry
+
+
+ReplyT = TypeVar("ReplyT")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Parts:
     sleep: Callable[[float], None] = time.sleep
 
 
-def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
+def run(flow: Generator[Effect, Any, ReplyT], parts: Parts, timeout: float) -> ReplyT:
     """Run a flow to its reply on this thread. Whatever interrupts an effect is thrown into it.
 
     Args:
@@ -58,7 +61,7 @@ def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
                 else:
                     effect = flow.send(result)
         except StopIteration as end:
-            reply: Reply = end.value
+            reply: ReplyT = end.value
             return reply
 
 
@@ -84,7 +87,7 @@ class _Performer:
                     max_wait=effect.max_wait,
                     priority=effect.priority,
                 )
-            case Send():
+            case Send() | Embed():
                 return self._send(effect)
             case Renew():
                 return self._renew(effect)
@@ -104,28 +107,21 @@ class _Performer:
         overdrawn = limiter.read_take(took)
         return store.read_load(effect.conv_id, loaded) if overdrawn is None else overdrawn
 
-    def _send(self, effect: Send) -> ProviderReply:
+    def _send(self, effect: Send | Embed) -> ProviderReply | EmbeddingReply:
         parts, key = self._parts, effect.key
         call: ProviderCall | None = None
         end = time.monotonic() + effect.timeout
         try:
             adapter = parts.providers.get(key.provider)
             self._secret = parts.secrets.get(key, max(0.0, end - time.monotonic()))
-            call = ProviderCall(
-                provider=key.provider,
-                key_id=key.key_id,
-                secret=self._secret,
-                model=key.model_name,
-                messages=effect.messages,
-                system_prompt=effect.system_prompt,
-                max_output_tokens=effect.max_output_tokens,
-                temperature=effect.temperature,
-                timeout=_left_until(end, key.key_id),
-                base_url=key.base_url,
-            )
+            call = call_of(effect, self._secret, _left_until(end, key.key_id))
             take_sent()
             self._sent_at = time.monotonic()
-            return _checked(key.provider, adapter.send(call))
+            if not isinstance(call, EmbeddingCall):
+                return checked_reply(key.provider, adapter.send(call))
+            if not isinstance(adapter, EmbeddingAdapter):
+                raise AdapterFault(f"the adapter of {key.provider} has no method embed")
+            return checked_vectors(call, adapter.embed(call))
         except RouterError as error:
             if call is not None:
                 error.args = (redact(str(error), call.secret),)
@@ -165,20 +161,6 @@ def _left_until(end: float, key_id: str) -> float:
     if left <= 0:
         raise DeadlineExceeded(f"the request's time was over when the secret of {key_id!r} came")
     return left
-
-
-def _checked(provider: str, reply: Any) -> ProviderReply:
-    """The reply of an adapter that keeps its contract."""
-    right = isinstance(reply, ProviderReply) and isinstance(reply.content, str)
-    if right and reply.usage is not None:
-        usage = reply.usage
-        right = isinstance(usage, Usage) and all(
-            type(count) is int and count >= 0 for count in (usage.input, usage.output, usage.cached)
-        )
-    if not right:
-        raise AdapterFault(f"the adapter of {provider} gave no right ProviderReply")
-    found: ProviderReply = reply
-    return found
 
 
 def _where(error: Exception) -> str:

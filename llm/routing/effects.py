@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conversation.records import Turn
+from core.content import NO_OPTIONS, Options
 from core.types import Message
 from keys.policies import Need
 from keys.reservations import End, Reservation
@@ -52,6 +53,18 @@ class Send:
     max_output_tokens: int
     temperature: float | None
     timeout: float
+    options: Options = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Ask the provider for the vectors of texts, once. Gives an EmbeddingReply."""
+
+    key: KeySpec
+    texts: tuple[str, ...]
+    dimensions: int | None
+    timeout: float
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +94,4 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | Renew | Settle | Sleep
+Effect = Admit | Reserve | Send | Embed | Renew | Settle | Sleep

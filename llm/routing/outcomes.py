@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from conversation.records import Turn
+from conversation.records import StoredMessage, Turn
 from core.errors import ContentBlocked, ProviderError, RouterError
 from core.events import KeyCooledDown
-from core.types import ChatRequest, ProviderReply, TokenCounts
+from core.types import ChatRequest, EmbeddingReply, Message, ProviderReply, TokenCounts
 from keys.policies import (
     charge_answered,
     charge_rejected,
@@ -20,10 +20,10 @@ from llm.routing.prompts import Prompt
 from llm.routing.verdicts import Counted, Subject, Verdict
 from llm.tokens import TokenCounter
 from lua.circuits import Pulse
-from lua.limiter_types import Heartbeat, Mark
+from lua.limiter_types import LifeSign, Mark
 
 
-def answered_end(reservation: Reservation, reply: ProviderReply) -> End:
+def answered_end(reservation: Reservation, reply: ProviderReply | EmbeddingReply) -> End:
     """The end of an attempt that was answered."""
     key = reservation.key
     policy = policy_of(key.provider, key.base_url)
@@ -52,19 +52,19 @@ def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict) -
         charge,
         answered=False,
         marks=_marks(verdict, key, error),
-        heartbeat=_heartbeat(verdict, error),
+        life_sign=_heartbeat(verdict, error),
     )
 
 
 def unsent_end() -> End:
     """The end of an attempt that was never sent."""
-    return End(charge_unsent(), answered=False, heartbeat=Heartbeat(Pulse.UNKNOWN))
+    return End(charge_unsent(), answered=False, life_sign=LifeSign(Pulse.UNKNOWN))
 
 
 def unknown_end(reservation: Reservation) -> End:
     """The end of an attempt that was interrupted: all of it may have been counted."""
     charge = charge_unknown(reservation.weights)
-    return End(charge, answered=False, heartbeat=Heartbeat(Pulse.UNKNOWN))
+    return End(charge, answered=False, life_sign=LifeSign(Pulse.UNKNOWN))
 
 
 def subject_names(key: KeySpec) -> dict[Subject, str]:
@@ -89,7 +89,7 @@ def token_counts(reply: ProviderReply, prompt: Prompt, tokens: TokenCounter) -> 
     if reply.usage is not None:
         given, answer = reply.usage.input, reply.usage.output
     else:
-        given, answer = prompt.tokens, tokens.count(reply.content, reply.model)
+        given, answer = prompt.tokens, tokens.count_message(_answer(reply), reply.model)
     return TokenCounts(input=given, output=answer, total=given + answer)
 
 
@@ -103,21 +103,32 @@ def turn_of(
     """What an answered chat appends to its conversation; None for a one-shot."""
     if request.conv_id is None:
         return None
-    prompt = request.messages[-1].content
+    asked: str | tuple[StoredMessage, ...] = tuple(
+        StoredMessage(message, tokens.count_message(message, reply.model))
+        for message in request.messages
+    )
+    only = request.messages[0]
+    if len(asked) == 1 and only.role == "user" and isinstance(only.content, str):
+        asked = only.content
     return Turn(
         conv_id=request.conv_id,
         request_id=request.request_id,
-        prompt=prompt,
+        prompt=asked,
         answer=reply.content,
         model=reply.model,
         user_id=user_id,
-        prompt_tokens=tokens.count(prompt, reply.model),
+        prompt_tokens=tokens.count(asked, reply.model) if isinstance(asked, str) else None,
         # Not the provider's count: hidden reasoning is no part of the history.
-        answer_tokens=tokens.count(reply.content, reply.model),
+        answer_tokens=tokens.count_message(_answer(reply), reply.model),
         total_tokens=counts["total"],
         system_prompt=request.system_prompt,
         metadata=request.metadata,
+        tool_calls=reply.tool_calls,
     )
+
+
+def _answer(reply: ProviderReply) -> Message:
+    return Message("assistant", reply.content, reply.tool_calls)
 
 
 def _marks(verdict: Verdict, key: KeySpec, error: RouterError) -> tuple[Mark, ...]:
@@ -128,10 +139,10 @@ def _marks(verdict: Verdict, key: KeySpec, error: RouterError) -> tuple[Mark, ..
     return (Mark(name, verdict.state, milliseconds, _reason(error), longest),)
 
 
-def _heartbeat(verdict: Verdict, error: RouterError) -> Heartbeat:
+def _heartbeat(verdict: Verdict, error: RouterError) -> LifeSign:
     if verdict.pulse is not Pulse.FAILED:
-        return Heartbeat(verdict.pulse)
-    return Heartbeat(verdict.pulse, round(1000 * (_retry_after(error) or 0.0)), _reason(error))
+        return LifeSign(verdict.pulse)
+    return LifeSign(verdict.pulse, round(1000 * (_retry_after(error) or 0.0)), _reason(error))
 
 
 def _retry_after(error: RouterError) -> float | None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from conversation.context_windows import input_budget
 from conversation.records import Conversation
-from conversation.window import fit_prompt
+from conversation.window import fit_prompt, last_turn
+from core.tool_results import check_results
 from core.types import ChatRequest, Message
 from keys.policies import Need
 from keys.selection import Selection
@@ -31,21 +32,25 @@ def build_prompt(
 
     Raises:
         conversation.window.PromptTooLong: the new prompt alone does not fit beside its answer.
+        InvalidRequest: a tool call is without its result, or a result without its call.
     """
+    beside = count.count_options(request.options, model)
     if conversation is None:
         system = request.system_prompt
-        tokens = count.count_messages(request.messages, system, model)
+        tokens = count.count_messages(request.messages, system, model) + beside
         return Prompt(request.messages, system, tokens)
     system = request.system_prompt or conversation.system_prompt
+    check_results((*last_turn(conversation.history), *request.messages))
     if model is None:
-        tokens = count.count_messages((*conversation.messages, *request.messages), system)
+        tokens = count.count_messages((*conversation.messages, *request.messages), system) + beside
         return Prompt((*conversation.messages, *request.messages), system, tokens)
     fitted = fit_prompt(
         conversation.history,
-        request.messages[-1].content,
+        request.messages,
         system_prompt=system,
         budget=input_budget(model, max_output_tokens=request.max_output_tokens),
-        count_tokens=lambda text: count.count(text, model),
+        count_tokens=lambda message: count.count_message(message, model),
+        beside=beside,
     )
     return Prompt(fitted.messages, system, fitted.tokens)
 

@@ -8,6 +8,7 @@ from core.errors import (
     ProviderError,
     RouterError,
 )
+from core.neutral import call_as_dict
 from core.types import Attempt, ChatRequest, ProviderReply, Reply, TokenCounts
 from keys.spec import KeySpec
 
@@ -25,6 +26,7 @@ def answered(
         success=True,
         request_id=request.request_id,
         content=reply.content,
+        tool_calls=[call_as_dict(call) for call in reply.tool_calls],
         model=key.model_name,
         key_id=key.key_id,
         provider=key.provider,
@@ -45,6 +47,7 @@ def failed(
         success=False,
         request_id=request.request_id,
         content=None,
+        tool_calls=[],
         model=last["model"] if last else request.model_preference,
         key_id=last["key_id"] if last else None,
         provider=last["provider"] if last else None,

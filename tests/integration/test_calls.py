@@ -7,7 +7,7 @@ import pytest
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
 
-ALWAYS = {
+ALWAYS = {"tool_calls",
     "success", "request_id", "content", "model", "key_id", "provider", "tokens",
     "conversation_id", "attempts", "duration_ms",
 }  # fmt: skip

@@ -45,7 +45,7 @@ from llm.tokens import TokenCounter
 from lua.circuits import Pulse
 from lua.limiter_types import Shard
 
-SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios")
+SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios", "routers")
 ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))
 
 
@@ -397,7 +397,7 @@ def test_a_caller_in_a_hurry_tells_the_circuits_nothing() -> None:
     for timeout, pulse in ((3.0, Pulse.UNKNOWN), (30.0, Pulse.FAILED)):
         world = World(sends=[late, late, late, late])
         world.run(ask(timeout=timeout))
-        assert world.of(Settle)[0].end.heartbeat.pulse is pulse
+        assert world.of(Settle)[0].end.life_sign.pulse is pulse
 
 
 def test_the_only_key_is_tried_again_when_its_failure_may_pass() -> None:

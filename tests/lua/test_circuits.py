@@ -6,22 +6,22 @@ from typing import Any
 
 from lua import limiter_calls
 from lua.circuits import Circuit, CircuitRules, Pulse
-from lua.limiter_types import CLEAR, Heartbeat, Mark, NoRoom, Refusal, Reserved
+from lua.limiter_types import CLEAR, LifeSign, Mark, NoRoom, Refusal, Reserved
 from tests.lua.conftest import Bench
 
 RULES = CircuitRules(failures=3, within_ms=60_000, open_ms=10_000, longest_ms=40_000)
-FAILED = Heartbeat(Pulse.FAILED, why="503")
+FAILED = LifeSign(Pulse.FAILED, why="503")
 
 
 def end(
-    bench: Bench, reservation: str, name: str = "a", beat: Heartbeat = FAILED, **more: Any
+    bench: Bench, reservation: str, name: str = "a", beat: LifeSign = FAILED, **more: Any
 ) -> None:
     answered = beat.pulse is Pulse.ANSWERED
-    more = {"answered": answered, "heartbeat": beat, "rules": RULES, **more}
+    more = {"answered": answered, "life_sign": beat, "rules": RULES, **more}
     assert bench.settle(reservation, name, **more)
 
 
-def fail(bench: Bench, name: str = "a", times: int = 1, beat: Heartbeat = FAILED) -> None:
+def fail(bench: Bench, name: str = "a", times: int = 1, beat: LifeSign = FAILED) -> None:
     for _ in range(times):
         reservation, answer = bench.reserve(bench.candidate(name))
         assert isinstance(answer, Reserved)
@@ -64,14 +64,14 @@ def test_any_answer_starts_the_count_anew(bench: Bench) -> None:
     fail(bench, times=2)
     reservation, _ = bench.reserve(bench.candidate("a"))
     # A refusal is an answer too: `answered` is about the request, the pulse about the service.
-    end(bench, reservation, beat=Heartbeat(Pulse.ANSWERED), answered=False)
+    end(bench, reservation, beat=LifeSign(Pulse.ANSWERED), answered=False)
     fail(bench, times=2)
     assert circuits(bench) == ("closed", "closed")
 
 
 def test_what_tells_nothing_of_the_service_changes_nothing(bench: Bench) -> None:
     fail(bench, times=2)
-    fail(bench, times=3, beat=Heartbeat(Pulse.UNKNOWN))
+    fail(bench, times=3, beat=LifeSign(Pulse.UNKNOWN))
     assert circuits(bench)[0] == "closed"
     fail(bench)
     assert circuits(bench)[0] == "open"
@@ -96,7 +96,7 @@ def test_an_answer_of_any_key_says_that_the_service_is_there(bench: Bench) -> No
     for _ in range(2):
         fail(bench, "a")
         fail(bench, "b")
-        fail(bench, "c", beat=Heartbeat(Pulse.ANSWERED))
+        fail(bench, "c", beat=LifeSign(Pulse.ANSWERED))
     assert circuits(bench, "c") == ("closed", "closed")
 
 
@@ -112,7 +112,7 @@ def test_half_open_lets_one_request_through_in_all_processes(bench: Bench) -> No
     assert isinstance(answer, Reserved)
     for _ in range(3):
         assert refused(bench).passed_over[0].why is Refusal.CIRCUIT
-    end(bench, probe, beat=Heartbeat(Pulse.ANSWERED))
+    end(bench, probe, beat=LifeSign(Pulse.ANSWERED))
     assert circuits(bench) == ("closed", "closed")
     assert isinstance(bench.reserve(bench.candidate("a"))[1], Reserved)
 
@@ -124,7 +124,7 @@ def test_of_a_service_one_key_is_the_probe_for_all(bench: Bench) -> None:
     probe, answer = bench.reserve(bench.candidate("c"))
     assert isinstance(answer, Reserved)
     refused(bench, "b")
-    end(bench, probe, "c", Heartbeat(Pulse.ANSWERED))
+    end(bench, probe, "c", LifeSign(Pulse.ANSWERED))
     assert isinstance(bench.reserve(bench.candidate("b"))[1], Reserved)
 
 
@@ -138,11 +138,11 @@ def test_a_probe_that_fails_opens_it_for_twice_as_long(bench: Bench) -> None:
 
 def test_a_probe_that_was_never_sent_leaves_it_to_the_next(bench: Bench) -> None:
     opened(bench)
-    fail(bench, beat=Heartbeat(Pulse.UNKNOWN))
+    fail(bench, beat=LifeSign(Pulse.UNKNOWN))
     probe, answer = bench.reserve(bench.candidate("a"))
     assert isinstance(answer, Reserved)
     refused(bench)
-    end(bench, probe, beat=Heartbeat(Pulse.ANSWERED))
+    end(bench, probe, beat=LifeSign(Pulse.ANSWERED))
     assert circuits(bench)[0] == "closed"
 
 
@@ -159,18 +159,18 @@ def test_what_was_sent_before_it_opened_tells_nothing_of_now(bench: Bench) -> No
     fail(bench, times=3)
     until = refused(bench).when_ms
     end(bench, earlier[0])
-    end(bench, earlier[1], beat=Heartbeat(Pulse.ANSWERED))
+    end(bench, earlier[1], beat=LifeSign(Pulse.ANSWERED))
     assert refused(bench).when_ms == until
     bench.now = until
     probe, _ = bench.reserve(bench.candidate("a"))
     end(bench, earlier[2])
     refused(bench)
-    end(bench, probe, beat=Heartbeat(Pulse.ANSWERED))
+    end(bench, probe, beat=LifeSign(Pulse.ANSWERED))
     assert circuits(bench)[0] == "closed"
 
 
 def test_a_failing_key_that_names_a_time_is_left_alone_for_it(bench: Bench) -> None:
-    fail(bench, beat=Heartbeat(Pulse.FAILED, wait_ms=2500, why="503"))
+    fail(bench, beat=LifeSign(Pulse.FAILED, wait_ms=2500, why="503"))
     assert refused(bench).when_ms == bench.now + 2500
     assert circuits(bench, "b") == ("closed", "closed")
 
@@ -189,7 +189,7 @@ def test_a_circuit_is_logged_when_it_opens_and_when_it_closes_and_not_before(ben
     bench.now += RULES.open_ms
     fail(bench)
     bench.now += 2 * RULES.open_ms
-    fail(bench, beat=Heartbeat(Pulse.ANSWERED))
+    fail(bench, beat=LifeSign(Pulse.ANSWERED))
     assert bench.history("a") == [
         ("c:k:a", "closed", "open"),
         ("c:k:a", "half-open", "open"),
@@ -201,7 +201,7 @@ def test_large_pools_learn_of_open_circuits_as_of_marks(bench: Bench) -> None:
     fail(bench, "a", times=2)
     fail(bench, "b")
     assert limiter_calls.blocked(bench.calls, bench.shard, now_ms=bench.now) == ["s:p"]
-    fail_c = Heartbeat(Pulse.FAILED, wait_ms=500, why="503")
+    fail_c = LifeSign(Pulse.FAILED, wait_ms=500, why="503")
     bench.now += RULES.open_ms
     fail(bench, "c", beat=fail_c)
     assert set(limiter_calls.blocked(bench.calls, bench.shard, now_ms=bench.now)) == {"s:p", "k:c"}
@@ -211,7 +211,7 @@ def test_one_who_waits_is_served_when_the_circuit_closes(bench: Bench) -> None:
     opened(bench)
     probe, _ = bench.reserve(bench.candidate("a"))
     waiting, _ = bench.reserve(bench.candidate("a"), wait_ms=60_000)
-    end(bench, probe, beat=Heartbeat(Pulse.ANSWERED))
+    end(bench, probe, beat=LifeSign(Pulse.ANSWERED))
     bench.wake("a")
     state = bench.calls.call("HGET", bench.shard.waiters, waiting)
     assert state is None or state.startswith("G#"), "served, or told to nobody who listens"

@@ -15,6 +15,7 @@ import pytest
 
 from core import events as all_events
 from core.events import (
+    AdmittedLocally,
     AttemptFinished,
     CapacityWaited,
     CircuitOpened,
@@ -24,6 +25,9 @@ from core.events import (
     KeyCooledDown,
     KeysLoaded,
     KeysRejected,
+    RedisAway,
+    RedisBack,
+    RedisRecovering,
     RequestFinished,
     SecretChanged,
     SecretNotRefreshed,
@@ -61,6 +65,10 @@ ONE_OF_EACH: list[tuple[Event, str]] = [
     (SecretStoreRestored("the Vault", 12.0), "WARNING"),
     (SecretNotRefreshed("a", "denied", "the Vault refuses"), "ERROR"),
     (SecretChanged("a"), "INFO"),
+    (RedisAway("Redis at here", "refused", True, 4), "ERROR"),
+    (RedisRecovering("Redis at here", "it was away", 7), "WARNING"),
+    (RedisBack("Redis at here", 1.5, 7), "WARNING"),
+    (AdmittedLocally("a", "openai"), "DEBUG"),
 ]
 
 
