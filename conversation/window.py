@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from conversation.records import StoredMessage
 from core.errors import InvalidRequest
+from core.tool_results import check_results
 from core.types import Message
 
 MESSAGE_OVERHEAD = 4
@@ -105,6 +107,31 @@ def last_turn(history: Sequence[StoredMessage]) -> tuple[Message, ...]:
         if begins_turn(history, first):
             break
     return tuple(stored.message for stored in history[first:])
+
+
+def without_broken_turns(history: Sequence[StoredMessage]) -> Sequence[StoredMessage]:
+    """The history without turns, before the last, in which a call has no result.
+
+    Two turns that were sent at once can leave one: the second ended before the first one's results
+    came. Every provider would refuse the whole history for it.
+    """
+    if not any(stored.message.tool_calls for stored in history):
+        return history
+    starts = [at for at in range(len(history)) if begins_turn(history, at)]
+    kept: list[StoredMessage] = []
+    for first, end in pairwise([0, *starts, len(history)]):
+        turn = history[first:end]
+        if end == len(history) or _is_whole(turn):
+            kept += turn
+    return kept
+
+
+def _is_whole(turn: Sequence[StoredMessage]) -> bool:
+    try:
+        check_results(stored.message for stored in turn)
+    except InvalidRequest:
+        return False
+    return True
 
 
 def begins_turn(history: Sequence[StoredMessage], at: int) -> bool:

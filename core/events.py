@@ -147,39 +147,6 @@ class StorageDegraded(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class SecretStoreFailing(Event):
-    """A secret store does not answer; cached secrets are served for so many seconds at most."""
-
-    store: str
-    reason: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class SecretStoreRestored(Event):
-    """A secret store that was failing for so many seconds answers again."""
-
-    store: str
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class SecretNotRefreshed(Event):
-    """A secret in use could not be read again before it expires, though its store answered."""
-
-    key_id: str
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SecretChanged(Event):
-    """The store holds another secret for a key than before; new requests use it."""
-
-    key_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class RedisAway(Event):
     """Redis cannot do its work. Until it can, requests are admitted `locally`, within this
     process's share (one of `routers`), or, where `locally` is False, refused."""
@@ -215,6 +182,39 @@ class AdmittedLocally(Event):
 
     key_id: str
     provider: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretStoreFailing(Event):
+    """A secret store does not answer; cached secrets are served for so many seconds at most."""
+
+    store: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecretStoreRestored(Event):
+    """A secret store that was failing for so many seconds answers again."""
+
+    store: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecretNotRefreshed(Event):
+    """A secret in use could not be read again before it expires, though its store answered."""
+
+    key_id: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChanged(Event):
+    """The store holds another secret for a key than before; new requests use it."""
+
+    key_id: str
 
 
 Subscriber = Callable[[Event], None]

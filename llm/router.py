@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
-from core.content import Options
+from core.content import NO_OPTIONS, Options
 from core.events import RequestFinished, emit
 from core.once import once
 from core.types import ChatRequest, EmbeddingRequest, EmbedReply, Message, Reply
@@ -367,7 +367,7 @@ class RequestRouter:
     ) -> ChatRequest:
         """The request of a caller's arguments, checked."""
         found = messages_of(prompt, messages, goes_on="conv_id" in asked)
-        options = options_of(self._names(), **extras)
+        options = options_of(self._names(), **extras) if extras else NO_OPTIONS
         return self._plain_request(found, options, fallback_models, tags, timeout, **asked)
 
     def _plain_request(

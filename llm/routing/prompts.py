@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from conversation.context_windows import input_budget
 from conversation.records import Conversation
-from conversation.window import fit_prompt, last_turn
+from conversation.window import fit_prompt, last_turn, without_broken_turns
 from core.tool_results import check_results
 from core.types import ChatRequest, Message
 from keys.policies import Need
@@ -40,12 +40,13 @@ def build_prompt(
         tokens = count.count_messages(request.messages, system, model) + beside
         return Prompt(request.messages, system, tokens)
     system = request.system_prompt or conversation.system_prompt
-    check_results((*last_turn(conversation.history), *request.messages))
+    history = without_broken_turns(conversation.history)
+    check_results((*last_turn(history), *request.messages))
     if model is None:
         tokens = count.count_messages((*conversation.messages, *request.messages), system) + beside
         return Prompt((*conversation.messages, *request.messages), system, tokens)
     fitted = fit_prompt(
-        conversation.history,
+        history,
         request.messages,
         system_prompt=system,
         budget=input_budget(model, max_output_tokens=request.max_output_tokens),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from conversation.codec import decode_conversation
 from conversation.records import StoredMessage, Turn
 from conversation.store import ConversationStore
-from conversation.window import PromptTooLong, fit_prompt
+from conversation.window import PromptTooLong, fit_prompt, without_broken_turns
 from core.content import ImagePart, TextPart, ToolCall
 from core.errors import ConversationUnavailable, InvalidRequest
 from core.tool_results import check_results
@@ -156,6 +156,14 @@ def test_a_fitted_history_is_one_that_providers_take(
     assert fitted.tokens == 10 + 9 * len(fitted.messages) <= budget
     if goes_on:
         assert fitted.messages[-3:] == (*(each.message for each in OPEN_TURN), RESULT)
+
+
+def test_a_turn_whose_results_never_came_is_left_out() -> None:
+    history = [*PLAIN_TURN, *OPEN_TURN, *TOOL_TURN, *PLAIN_TURN]
+    assert without_broken_turns(history) == [*PLAIN_TURN, *TOOL_TURN, *PLAIN_TURN]
+    assert without_broken_turns([*TOOL_TURN, *OPEN_TURN]) == [*TOOL_TURN, *OPEN_TURN]
+    assert without_broken_turns([TOOL_TURN[2], *TOOL_TURN]) == TOOL_TURN
+    assert without_broken_turns(PLAIN_TURN) is PLAIN_TURN
 
 
 def test_a_system_message_stays_with_its_question() -> None:

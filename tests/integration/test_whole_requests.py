@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from conversation.records import Turn
+from core.content import ToolCall
 from core.types import ProviderReply, Usage
 from llm.providers import anthropic, gemini, openai
 from llm.providers.abilities import EVERYTHING
@@ -159,6 +161,18 @@ def test_a_conversation_that_awaits_a_result_says_so(
     )
     assert wrong["error_type"] == "invalid_request"
     assert accepted(simulator) == count
+
+
+def test_a_turn_sent_at_the_same_time_does_not_spoil_the_conversation(
+    router: RequestRouter,
+) -> None:
+    """The first one's results never came before the second ended."""
+    store = router._parts.driver.conversations
+    store.append_turn(Turn("c", "1", "The weather?", "", tool_calls=(ToolCall("x", "f", "{}"),)))
+    store.append_turn(Turn("c", "2", "Hello", "Hi"))
+    reply = router.send_chat("c", "Are you there?")
+    assert reply["success"], reply
+    assert "3 message(s)" in str(reply["content"])
 
 
 @pytest.mark.parametrize("at", ["data", "address"])

@@ -111,8 +111,9 @@ class Outages(RuleBasedStateMachine):
         self.key = spec("k", rpm=rpm, tpm=tpm)
         logs: list[list[list[int]]] = [[] for _ in range(routers)]
         if busy is not None:  # one router has used all that there is, the others long ago
-            history = [(62_000 + n, who, 1) for n, who in enumerate(old)][:rpm]
-            history += [(5_000 + n, busy, 1) for n in range(rpm)]
+            history = [(62_500 + n, who, 1) for n, who in enumerate(old)][:rpm]
+            history += [(600 + n, busy, 1) for n in range(rpm)]
+            seen_before = min(seen_before, 600)
         for age, who, tokens in sorted(history, reverse=True):
             at = START - age
             every = [entry for log in logs for entry in log if at - entry[0] <= WINDOW + 2 * SLOT]

@@ -61,14 +61,14 @@ ONE_OF_EACH: list[tuple[Event, str]] = [
     (KeysLoaded("keys.json", 3), "INFO"),
     (KeysRejected("keys.json", "keys.json:1: no JSON"), "ERROR"),
     (StorageDegraded("in process only"), "WARNING"),
-    (SecretStoreFailing("the Vault", "the Vault is sealed", 3600.0), "ERROR"),
-    (SecretStoreRestored("the Vault", 12.0), "WARNING"),
-    (SecretNotRefreshed("a", "denied", "the Vault refuses"), "ERROR"),
-    (SecretChanged("a"), "INFO"),
     (RedisAway("Redis at here", "refused", True, 4), "ERROR"),
     (RedisRecovering("Redis at here", "it was away", 7), "WARNING"),
     (RedisBack("Redis at here", 1.5, 7), "WARNING"),
     (AdmittedLocally("a", "openai"), "DEBUG"),
+    (SecretStoreFailing("the Vault", "the Vault is sealed", 3600.0), "ERROR"),
+    (SecretStoreRestored("the Vault", 12.0), "WARNING"),
+    (SecretNotRefreshed("a", "denied", "the Vault refuses"), "ERROR"),
+    (SecretChanged("a"), "INFO"),
 ]
 
 
