@@ -18,7 +18,14 @@ from core.content import NO_OPTIONS, Options
 from core.events import RequestFinished, emit
 from core.once import once
 from core.types import ChatRequest, EmbeddingRequest, EmbedReply, Message, Reply
-from llm.arguments import checked, checked_dimensions, embeddable, mapping, texts
+from llm.arguments import (
+    checked,
+    checked_dimensions,
+    embeddable,
+    mapping,
+    some_texts,
+    texts,
+)
 from llm.options import Extras, messages_of, options_of
 from llm.parts import RouterParts
 from llm.providers.abilities import needs_of
@@ -75,6 +82,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
         messages: Messages | None = None,
         **extras: Unpack[Extras],
     ) -> Reply:
@@ -92,9 +101,13 @@ class RequestRouter:
                 `LLM_REQUEST_TIMEOUT_SECONDS`.
             max_wait: seconds to wait when every key is full; 0 refuses at once.
             priority: higher is served first among those that wait.
-            fallback_models: what else may answer, in this order.
+            fallback_models: what else may answer, in this order: when the preferred model has no
+                room, fails, or refuses the prompt for its content.
             workload: `light`, `medium` or `heavy`: keys tagged so, or not tagged.
             tags: labels that a key must carry.
+            allowed_providers: who may be asked; of one model's keys, those of the first are tried
+                first. None allows all.
+            exclude_keys: ids of keys that may not serve.
             messages: in the prompt's place, the whole exchange as dicts of `role` and `content`,
                 with images and tool calls; see docs/requests.md.
             extras: tools, tool_choice, response_format, stop, top_p, seed, provider_options. Keys
@@ -118,6 +131,8 @@ class RequestRouter:
                 tags,
                 timeout,
                 extras,
+                allowed_providers=some_texts("allowed_providers", allowed_providers),
+                exclude_keys=texts("exclude_keys", exclude_keys),
                 system_prompt=system_prompt,
                 model_preference=model_preference,
                 workload=workload,
@@ -148,6 +163,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
         messages: Messages | None = None,
         **extras: Unpack[Extras],
     ) -> Reply:
@@ -163,8 +180,8 @@ class RequestRouter:
             metadata: JSON values kept with the conversation.
             messages: what is new, in the prompt's place: the results of tool calls, for example.
             prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
-            timeout, max_wait, priority, fallback_models, workload, tags, extras: as for
-            `send_one_shot`.
+            timeout, max_wait, priority, fallback_models, workload, tags, allowed_providers,
+            exclude_keys, extras: as for `send_one_shot`.
 
         Returns, raises:
             As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
@@ -176,6 +193,8 @@ class RequestRouter:
             tags,
             timeout,
             extras,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -261,6 +280,8 @@ class RequestRouter:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
         messages: Messages | None = None,
         **extras: Unpack[Extras],
     ) -> Explained:
@@ -286,6 +307,8 @@ class RequestRouter:
             tags,
             None,
             extras,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
