@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from core.errors import AuthenticationFailed, ContentBlocked
 from core.types import ProviderReply, StopReason, Usage
+from llm.providers.arriving import Assembler
 from llm.providers.base import ProviderCall
 from llm.providers.gemini_errors import RULES, refusal_of
 from llm.providers.gemini_requests import body_of
+from llm.providers.gemini_stream import GeminiAssembler
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import Answer, Refusal, clean, count, nonsense, objects
 
 if TYPE_CHECKING:
     import httpx2
     from google import genai
+    from google.genai import types
 
 OFFICIAL = "https://generativelanguage.googleapis.com"
 API_VERSION = "v1beta"
@@ -35,7 +38,7 @@ _BLOCKED = frozenset({
 _ACCOUNT_LIMITED = "PUP_LIMITED_DISABLED"
 
 
-class GeminiAdapter(SdkAdapter["genai.Client"]):
+class GeminiAdapter(SdkAdapter["genai.Client", "genai.Client"]):
     """`generateContent`. What a model thinks is counted as its output, but is no content.
 
     The SDK would retry, call functions and fetch the rest of a long answer on its own, each with
@@ -49,60 +52,62 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
 
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> genai.Client:
         import httpx2
-        from google import genai
-        from google.genai import types
-        from google.genai.client import DebugConfig
 
-        # Only its asynchronous side would use this one: it trusts nobody and costs nothing.
-        unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return genai.Client(
-            api_key=call.secret.get_secret_value(),
-            vertexai=False,
-            debug_config=DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
-            http_options=types.HttpOptions(
-                # The SDK's own parser complains of a wrong address with a bare ValueError.
-                base_url=str(httpx2.URL(call.base_url or OFFICIAL)),
-                api_version=API_VERSION,
-                retry_options=types.HttpRetryOptions(attempts=1),
-                httpx_client=http,
-                httpx_async_client=httpx2.AsyncClient(verify=unused, trust_env=False),
-                async_client_args={"ssl": unused},
-            ),
-        )
+        unused = _trusts_nobody()
+        other = httpx2.AsyncClient(verify=unused, trust_env=False)
+        return _client(call, http, other, unused)
+
+    def _connect_async(self, call: ProviderCall, http: httpx2.AsyncClient) -> genai.Client:
+        import httpx2
+
+        unused = _trusts_nobody()
+        return _client(call, httpx2.Client(verify=unused, trust_env=False), http, unused)
 
     def _ask(self, client: genai.Client, call: ProviderCall) -> Answer:
-        from google.genai import errors, types
-
-        from llm.providers.transport import LONGEST_SECONDS
-
-        timeout = min(call.timeout, LONGEST_SECONDS)
-        server_timeout = max(LEAST_SERVER_TIMEOUT, math.ceil(timeout))
-        config = types.GenerateContentConfig(
-            should_return_http_response=True,
-            automatic_continuation=False,
-            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-            http_options=types.HttpOptions(
-                timeout=max(1, math.ceil(timeout * 1000)),
-                headers={"X-Server-Timeout": str(server_timeout)},
-                extra_body=body_of(call),
-            ),
-        )
-        try:
-            response = client.models.generate_content(
-                model=call.model, contents=REPLACED, config=config
+        return _answer(
+            client.models.generate_content(
+                model=call.model, contents=REPLACED, config=_config(call)
             )
-        except errors.APIError as error:
+        )
+
+    async def _ask_async(self, client: genai.Client, call: ProviderCall) -> Answer:
+        return _answer(
+            await client.aio.models.generate_content(
+                model=call.model, contents=REPLACED, config=_config(call)
+            )
+        )
+
+    # `generate_content_stream` hides the response, so that its connection cannot be closed at
+    # once, and makes 150 objects of each chunk. These send the same request.
+
+    def _open(self, client: genai.Client, call: ProviderCall) -> httpx2.Response:
+        api = client._api_client
+        request = api._build_request("post", _path(call), body_of(call), _http_options(call))
+        opened: Any = api._request_once(request, stream=True)
+        response: httpx2.Response = opened.response_stream
+        return response
+
+    async def _open_async(self, client: genai.Client, call: ProviderCall) -> httpx2.Response:
+        api = client._api_client
+        request = api._build_request("post", _path(call), body_of(call), _http_options(call))
+        opened: Any = await api._async_request_once(request, stream=True)
+        response: httpx2.Response = opened.response_stream
+        return response
+
+    def _answer_in(self, error: Exception) -> Answer | None:
+        from google.genai import errors
+
+        if isinstance(error, errors.APIError):
             return Answer.of(error.response)
-        except (UnicodeDecodeError, RecursionError):
+        if isinstance(error, (UnicodeDecodeError, RecursionError)):
             # The SDK trips over such an error's body before it tells the status.
             return Answer(502, {}, "an error whose body cannot be read")
-        raw = response.sdk_http_response
-        return Answer(200, {}, (raw.body if raw is not None else None) or "")
+        return None
 
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)
 
-    def _read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
+    def read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
         body = answer.json()
         if not isinstance(body, dict):
             raise nonsense(call, answer, "no JSON object")
@@ -125,6 +130,76 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             stop_reason="tool_calls" if asks_for_call else _STOP.get(finish, "other"),
             usage=_usage(body.get("usageMetadata")),
         )
+
+    def usage_in(self, body: dict[str, Any]) -> Usage | None:
+        return _usage(body.get("usageMetadata"))
+
+    def assembler(self, call: ProviderCall) -> Assembler:
+        return GeminiAssembler(call)
+
+
+def _trusts_nobody() -> ssl.SSLContext:
+    """For the side of a client that is not used: it costs nothing."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _client(
+    call: ProviderCall, http: httpx2.Client, async_http: httpx2.AsyncClient, unused: ssl.SSLContext
+) -> genai.Client:
+    import httpx2
+    from google import genai
+    from google.genai import types
+    from google.genai.client import DebugConfig
+
+    return genai.Client(
+        api_key=call.secret.get_secret_value(),
+        vertexai=False,
+        debug_config=DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
+        http_options=types.HttpOptions(
+            # The SDK's own parser complains of a wrong address with a bare ValueError.
+            base_url=str(httpx2.URL(call.base_url or OFFICIAL)),
+            api_version=API_VERSION,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_client=http,
+            httpx_async_client=async_http,
+            async_client_args={"ssl": unused},
+        ),
+    )
+
+
+def _path(call: ProviderCall) -> str:
+    model = call.model if "/" in call.model else f"models/{call.model}"
+    return f"{model}:streamGenerateContent?alt=sse"
+
+
+def _config(call: ProviderCall) -> types.GenerateContentConfig:
+    from google.genai import types
+
+    return types.GenerateContentConfig(
+        should_return_http_response=True,
+        automatic_continuation=False,
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        http_options=_http_options(call, extra_body=body_of(call)),
+    )
+
+
+def _http_options(call: ProviderCall, **more: Any) -> types.HttpOptions:
+    from google.genai import types
+
+    from llm.providers.transport import LONGEST_SECONDS
+
+    timeout = min(call.timeout, LONGEST_SECONDS)
+    server_timeout = max(LEAST_SERVER_TIMEOUT, math.ceil(timeout))
+    return types.HttpOptions(
+        timeout=max(1, math.ceil(timeout * 1000)),
+        headers={"X-Server-Timeout": str(server_timeout)},
+        **more,
+    )
+
+
+def _answer(response: Any) -> Answer:
+    raw = response.sdk_http_response
+    return Answer(200, {}, (raw.body if raw is not None else None) or "")
 
 
 def _check_prompt(call: ProviderCall, body: dict[str, Any]) -> None:
