@@ -8,6 +8,7 @@ Loads httpx2 and aiohttp, so it is imported at the first send and not before.
 
 from __future__ import annotations
 
+import os
 import socket
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
@@ -54,7 +55,7 @@ def async_failure_of(error: BaseException, call: ProviderCall) -> ProviderError 
     for cause in causes:
         for kind, meaning, sent, words in _BROKEN:
             if isinstance(cause, kind):
-                return meaning_of(meaning, words, sent, redact(str(cause), call.secret), call)
+                return meaning_of(meaning, words, sent, redact(_detail(cause), call.secret), call)
     return next((found for cause in causes if (found := failure_of(cause, call))), None)
 
 
@@ -69,6 +70,12 @@ _BROKEN: tuple[tuple[type[BaseException], type[ProviderError], bool, str], ...] 
     (aiohttp.ServerTimeoutError, ProviderTimeout, True, "no whole answer in time"),
     (aiohttp.ClientError, ProviderUnavailable, True, "the connection broke"),
 )
+
+
+def _detail(cause: BaseException) -> str:
+    # aiohttp's own words do not say that a connection was refused.
+    number = cause.os_error.errno if isinstance(cause, aiohttp.ClientConnectorError) else None
+    return f"{cause}: {os.strerror(number)}" if number is not None and number > 0 else str(cause)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
