@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +78,9 @@ class Settings(BaseSettings):
     )
     llm_multi_key_router_enabled: bool = Field(True, description="true or false")
     prometheus_port: int | None = Field(None, ge=1, le=65_535, description="1 to 65535, or empty")
+    prometheus_address: IPv4Address | IPv6Address = Field(
+        IPv4Address("0.0.0.0"), description="an IP address: 0.0.0.0 for all, 127.0.0.1"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "WARNING", description="DEBUG, INFO, WARNING, ERROR or CRITICAL"
     )

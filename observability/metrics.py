@@ -113,7 +113,7 @@ def follow_with_metrics(settings: Settings, statuses: Statuses) -> Callable[[], 
         if not _gauges.sources:
             REGISTRY.register(_gauges)
         _gauges.sources.append(statuses)
-        _serve(settings.prometheus_port)
+        _serve(settings.prometheus_port, str(settings.prometheus_address))
     unfollow = _shared.follow()
 
     def end() -> None:
@@ -149,15 +149,20 @@ def _count(event: Event) -> None:
             FAULTS.labels(type(event).__name__).inc()
 
 
-def _serve(port: int | None) -> None:
+def _serve(port: int | None, address: str) -> None:
     global _served_port
     if port is None or _served_port is not None:
         return
     try:
-        start_http_server(port)
+        start_http_server(port, address)
     except OSError as error:
         # Another process of the same program may hold it; requests matter more than metrics.
-        _log.warning("metrics are not served on PROMETHEUS_PORT %d: %s", port, error)
+        _log.warning(
+            "metrics are not served on PROMETHEUS_ADDRESS %s, PROMETHEUS_PORT %d: %s",
+            address,
+            port,
+            error,
+        )
         return
     _served_port = port
 

@@ -165,11 +165,11 @@ local function ring_write(ring, changes, now)
 end
 
 -- Begin a new day where the old one has ended. `day_end` is the provider's next reset, as the
--- client's clock sees it.
+-- client's clock sees it; no day ends later than 25 hours from now, when the clocks are set back.
 local function ring_roll_day(ring, day_end, now)
   if ring.day_end <= now then
-    while day_end <= now do
-      day_end = day_end + 86400000
+    if day_end <= now or day_end > now + 90000000 then
+      day_end = now + (day_end - now - 1) % 86400000 + 1
     end
     ring.day_end, ring.day_r, ring.day_t, ring.new_day = day_end, 0, 0, true
   end

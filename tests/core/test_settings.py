@@ -36,6 +36,7 @@ WRONG = {
     "LLM_REQUEST_TIMEOUT_SECONDS": ["0", "-1", "3601", "nan"],
     "LLM_MULTI_KEY_ROUTER_ENABLED": ["maybe", "2"],
     "PROMETHEUS_PORT": ["0", "65536", "http"],
+    "PROMETHEUS_ADDRESS": ["localhost", "256.0.0.1", "0.0.0.0:80"],
     "LOG_LEVEL": ["LOUD", "10"],
     "LOG_FORMAT": ["xml"],
 }
@@ -48,6 +49,7 @@ RIGHT = {
     "LLM_MAX_RETRIES": ["0", "20"],
     "LLM_MULTI_KEY_ROUTER_ENABLED": ["true", "false", "1", "0", "True", "no"],
     "PROMETHEUS_PORT": ["1", "65535"],
+    "PROMETHEUS_ADDRESS": ["0.0.0.0", "127.0.0.1", "::1"],
     "LOG_LEVEL": ["DEBUG", "CRITICAL"],
     "LOG_FORMAT": ["json", "console"],
 }

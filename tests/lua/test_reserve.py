@@ -242,6 +242,15 @@ def test_yesterdays_reservation_gives_nothing_back_to_today(bench: Bench) -> Non
     assert bench.use("a")[0].tokens_today == 700
 
 
+def test_a_client_whose_clock_is_days_ahead_makes_no_long_day(bench: Bench) -> None:
+    key = bench.candidate("a", rpd=1)
+    true_end, bench.day_end = bench.day_end, bench.day_end + 5 * 24 * 3_600_000
+    assert isinstance(bench.reserve(key)[1], Reserved)
+    refused = bench.reserve(key)[1]
+    assert isinstance(refused, NoRoom)
+    assert refused.when_ms == true_end
+
+
 def test_a_client_whose_clock_is_behind_does_not_end_the_day_twice(bench: Bench) -> None:
     key = bench.candidate("a", rpd=1)
     bench.now = bench.day_end + 5

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 import urllib.request
 from typing import Any
 
@@ -68,6 +71,33 @@ def test_the_metrics_of_the_seeds_are_served_on_the_port_of_the_settings(
     assert found["key_cooldown", (("key_id", "a"),)] == pytest.approx(100, abs=2)
     names = {name for name, _ in found}
     assert {"request_router_attempts_total", "request_router_rate_limited_total"} <= names
+
+
+_SERVE = """
+import socket
+from core.settings import Settings
+from observability.metrics import follow_with_metrics
+
+follow_with_metrics(Settings(_env_file=None), lambda: [])
+for address in ("127.0.0.2", "127.0.0.1"):
+    with socket.socket() as client:
+        print(address, client.connect_ex((address, Settings(_env_file=None).prometheus_port)) == 0)
+"""
+
+
+def test_metrics_are_served_on_the_address_of_the_settings_alone() -> None:
+    with socket.socket() as probe:  # a process serves its metrics once: this needs one of its own
+        probe.bind(("127.0.0.2", 0))
+        port = str(probe.getsockname()[1])
+    done = subprocess.run(
+        [sys.executable, "-c", _SERVE],
+        env={**os.environ, "PROMETHEUS_PORT": port, "PROMETHEUS_ADDRESS": "127.0.0.2"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["127.0.0.2 True", "127.0.0.1 False"]
 
 
 def test_a_second_router_on_the_same_port_is_served_there_as_well(
