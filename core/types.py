@@ -28,7 +28,8 @@ class ChatRequest:
     """What a caller asks for: the one input of the routing flow.
 
     Token counts are in tokens, times in seconds. `model_preference` is tried first, then
-    `fallback_models` in their order; without a preference any key may serve.
+    `fallback_models` in their order; without a preference any key may serve. A stream that is
+    silent for `idle_timeout` is given up; `keep_partial` keeps the turn of one that was aborted.
     """
 
     request_id: str
@@ -47,6 +48,9 @@ class ChatRequest:
     conv_id: str | None = None
     user_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    streamed: bool = False
+    idle_timeout: float = 60.0
+    keep_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +131,17 @@ class Reply(TypedDict):
     error_type: NotRequired[str]
     retry_after: NotRequired[float]
     reasons: NotRequired[list[str]]
+    partial: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChunk:
+    """A piece of a streamed answer.
+
+    Args:
+        text: what was added to the answer; "" in the last chunk.
+        reply: the whole reply, as `send_one_shot` returns it; in the last chunk alone.
+    """
+
+    text: str
+    reply: Reply | None = None

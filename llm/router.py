@@ -1,4 +1,4 @@
-"""RequestRouter: the front door. `send_one_shot` and `send_chat` route a prompt to a key.
+"""RequestRouter: the front door. It routes a prompt to a key, for a whole answer or a stream.
 
 >>> from llm.router import get_request_router
 >>> router = get_request_router()                                       # doctest: +SKIP
@@ -8,20 +8,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypedDict
-from uuid import uuid4
 
-from conversation.identifiers import check_identifier
-from core.events import RequestFinished, emit
 from core.once import once
-from core.types import ChatRequest, Message, Reply
-from llm.arguments import checked, mapping, texts
+from core.types import ChatRequest, Reply
 from llm.parts import RouterParts
-from llm.routing.drivers import run
+from llm.reply_stream import ReplyStream
+from llm.requests import Requests, asking
+from llm.routing.drivers import run, stream
 from llm.routing.flow import route
 from llm.routing.prompts import build_prompt, need_of, selection_of
+from llm.routing.replies import tell_finished
 
 if TYPE_CHECKING:
     from keys.explain import KeyExplanation
@@ -50,41 +50,11 @@ class RequestRouter:
 
     def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
+        self.requests = Requests(parts.settings)
 
-    def send_one_shot(
-        self,
-        prompt: str,
-        model_preference: str | None = None,
-        system_prompt: str | None = None,
-        expected_completion_tokens: int = 512,
-        max_output_tokens: int = 2048,
-        temperature: float | None = 0.7,
-        *,
-        user_id: str | None = None,
-        timeout: float | None = None,
-        max_wait: float = 0.0,
-        priority: int = 0,
-        fallback_models: Sequence[str] = (),
-        workload: str | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> Reply:
+    @asking(Requests.one_shot)
+    def send_one_shot(self, request: ChatRequest) -> Reply:
         """Send one prompt, without history.
-
-        Args:
-            prompt: what to ask.
-            model_preference: the model to try first; None lets any configured key serve.
-            system_prompt: how the model should behave.
-            expected_completion_tokens: what the answer will probably have; it is reserved.
-            max_output_tokens: the most that the answer may have.
-            temperature: 0 to 2; None leaves it to the provider.
-            user_id: on whose behalf; it counts against the user's limit, if there are any.
-            timeout: seconds for the whole request with all its tries; by default
-                `LLM_REQUEST_TIMEOUT_SECONDS`.
-            max_wait: seconds to wait when every key is full; 0 refuses at once.
-            priority: higher is served first among those that wait.
-            fallback_models: what else may answer, in this order.
-            workload: `light`, `medium` or `heavy`: keys tagged so, or not tagged.
-            tags: labels that a key must carry.
 
         Returns:
             A dict: `success, content, model, key_id, provider, tokens, conversation_id, attempts,
@@ -94,94 +64,58 @@ class RequestRouter:
             core.errors.InvalidRequest: an argument is wrong. Nothing else is raised for what a
                 provider, Redis or a secret store does.
         """
-        return self._run(
-            self._request(
-                prompt,
-                fallback_models,
-                tags,
-                timeout,
-                system_prompt=system_prompt,
-                model_preference=model_preference,
-                workload=workload,
-                expected_completion_tokens=expected_completion_tokens,
-                max_output_tokens=max_output_tokens,
-                temperature=temperature,
-                max_wait=max_wait,
-                priority=priority,
-                user_id=user_id,
-            )
-        )
+        return self._send(request)
 
-    def send_chat(
-        self,
-        conv_id: str,
-        prompt: str,
-        user_id: str | None = None,
-        model_preference: str | None = None,
-        expected_completion_tokens: int = 512,
-        max_output_tokens: int = 2048,
-        temperature: float | None = 0.7,
-        system_prompt: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        timeout: float | None = None,
-        max_wait: float = 0.0,
-        priority: int = 0,
-        fallback_models: Sequence[str] = (),
-        workload: str | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> Reply:
+    @asking(Requests.chat)
+    def send_chat(self, request: ChatRequest) -> Reply:
         """Send the next prompt of a conversation; its history goes along, cut to the model.
 
         The turn is appended when it succeeds; a failed one leaves the history as it was. Keys may
         change from turn to turn. Two turns sent at once both see the history before them.
 
-        Args:
-            conv_id: names the conversation; a new name begins one.
-            user_id: whose it is; another user's conversation is refused.
-            system_prompt: kept with the conversation from now on.
-            metadata: JSON values kept with the conversation.
-            prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
-            timeout, max_wait, priority, fallback_models, workload, tags: as for `send_one_shot`.
-
         Returns, raises:
             As `send_one_shot`; `conversation_unavailable` where the history cannot be read.
         """
-        request = self._request(
-            prompt,
-            fallback_models,
-            tags,
-            timeout,
-            system_prompt=system_prompt,
-            model_preference=model_preference,
-            workload=workload,
-            expected_completion_tokens=expected_completion_tokens,
-            max_output_tokens=max_output_tokens,
-            temperature=temperature,
-            max_wait=max_wait,
-            priority=priority,
-            conv_id=check_identifier(conv_id, "conv_id"),
-            user_id=user_id,
-            metadata=mapping("metadata", metadata),
-        )
-        return self._run(request)
+        return self._send(request)
 
-    def explain(
-        self,
-        prompt: str,
-        model_preference: str | None = None,
-        system_prompt: str | None = None,
-        expected_completion_tokens: int = 512,
-        max_output_tokens: int = 2048,
-        *,
-        fallback_models: Sequence[str] = (),
-        workload: str | None = None,
-        tags: Mapping[str, str] | None = None,
-    ) -> Explained:
+    @asking(Requests.one_shot)
+    def stream_one_shot(self, request: ChatRequest) -> ReplyStream:
+        """Send one prompt, and read its answer as it is written.
+
+        Returns:
+            An iterator of chunks: `text` is what was added; the last chunk alone has a `reply`,
+            which is what `send_one_shot` would return, also for a request that was not answered.
+            Until the first text, failures are retried on other keys. Nothing is sent before the
+            first chunk is asked for. Who stops early closes the stream: with `with`, `close()`, or
+            by letting it go; the provider's connection is closed at once.
+
+        Raises:
+            core.errors.InvalidRequest: an argument is wrong.
+            core.errors.StreamInterrupted: while it is read: the stream broke after its first text.
+                It has what arrived as `partial`, and the `reply`.
+
+        Example:
+            >>> for chunk in router.stream_one_shot("Say hello."):       # doctest: +SKIP
+            ...     print(chunk.text, end="")
+            Hello!
+        """
+        return self._stream(request)
+
+    @asking(Requests.chat)
+    def stream_chat(self, request: ChatRequest) -> ReplyStream:
+        """Send the next prompt of a conversation, and read its answer as it is written.
+
+        The turn is appended when the answer is whole. One that is cut, by whomever, is dropped and
+        leaves the history as it was, or kept as far as it came with `keep_partial`.
+
+        Returns, raises:
+            As `stream_one_shot`.
+        """
+        return self._stream(request)
+
+    @asking(Requests.one_shot)
+    def explain(self, request: ChatRequest) -> Explained:
         """Tell for every key whether it would serve this prompt now, and why not. Reserves nothing.
-
-        Args:
-            As for `send_one_shot`.
 
         Returns:
             A dict: `estimated_tokens` of the prompt, the model's learned `ratio` of real to
@@ -193,20 +127,9 @@ class RequestRouter:
             core.errors.NoKeys: no configured key fits.
             core.errors.StorageError: Redis did not answer.
         """
-        request = self._request(
-            prompt,
-            fallback_models,
-            tags,
-            None,
-            system_prompt=system_prompt,
-            model_preference=model_preference,
-            workload=workload,
-            expected_completion_tokens=expected_completion_tokens,
-            max_output_tokens=max_output_tokens,
-        )
         around, keys = self._parts.around, self._parts.driver.keys
         selection = selection_of(request)
-        built = build_prompt(request, None, model_preference, around.tokens)
+        built = build_prompt(request, None, request.model_preference, around.tokens)
         keys.refresh_ratios(selection)
         ratio = around.ratio_of(selection)
         need = need_of(request, built, ratio)
@@ -243,45 +166,17 @@ class RequestRouter:
     ) -> None:
         self.close()
 
-    def _request(
-        self,
-        prompt: str,
-        fallback_models: Sequence[str],
-        tags: Mapping[str, str] | None,
-        timeout: float | None,
-        **asked: Any,
-    ) -> ChatRequest:
-        """The request of a caller's arguments, checked."""
-        usual = self._parts.settings.llm_request_timeout_seconds
-        return checked(
-            ChatRequest(
-                request_id=uuid4().hex,
-                messages=(Message("user", prompt),),
-                fallback_models=texts("fallback_models", fallback_models),
-                tags=mapping("tags", tags),
-                timeout=usual if timeout is None else timeout,
-                **asked,
-            )
-        )
-
-    def _run(self, request: ChatRequest) -> Reply:
+    def _send(self, request: ChatRequest) -> Reply:
         parts = self._parts
         reply = run(route(request, parts.around), parts.driver, request.timeout)
-        emit(
-            RequestFinished(
-                request_id=request.request_id,
-                outcome=reply.get("error_type", "success"),
-                model=reply["model"],
-                key_id=reply["key_id"],
-                attempts=len(reply["attempts"]),
-                input_tokens=reply["tokens"]["input"],
-                output_tokens=reply["tokens"]["output"],
-                duration_ms=reply["duration_ms"],
-                error=reply.get("error"),
-                conversation_id=request.conv_id,
-            )
-        )
+        tell_finished(request, reply)
         return reply
+
+    def _stream(self, request: ChatRequest) -> ReplyStream:
+        parts = self._parts
+        asked = replace(request, streamed=True)
+        told = partial(tell_finished, asked)
+        return ReplyStream(stream(route(asked, parts.around), parts.driver, asked.timeout, told))
 
 
 @once

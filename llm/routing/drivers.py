@@ -1,29 +1,55 @@
-"""Drivers run a flow: they perform each effect and hand back what came of it."""
+"""Drivers run a flow: they perform each effect and hand back what came of it.
+
+A driver of a stream hands its caller the texts on the way. Whatever ends the caller's reading, it
+first closes the provider's connection, then lets the flow settle.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
-import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from conversation.records import Conversation
 from core.deadlines import no_later_than
-from core.errors import AdapterFault, AuthenticationFailed, RouterError
-from core.types import ProviderReply, Reply, Usage
+from core.errors import AuthenticationFailed, RouterError, StreamInterrupted
+from core.types import ProviderReply, Reply, StreamChunk
 from keys.reservations import Overdrawn
-from llm.providers.base import ProviderCall, take_sent
-from llm.providers.redact import redact
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.providers.base import (
+    ProviderAdapter,
+    ProviderCall,
+    ProviderStream,
+    StreamingAdapter,
+    take_sent,
+)
+from llm.providers.single import OnePiece
+from llm.routing.border import call_of, cause_of, checked, so_far
+from llm.routing.effects import (
+    Admit,
+    Effect,
+    OpenStream,
+    Relay,
+    Reserve,
+    Send,
+    Settle,
+    Sleep,
+    StreamCut,
+)
 from llm.routing.flow import Flow
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from conversation.store import ConversationStore
     from keys.manager import KeyManager
     from keys.rate_limiter import RateLimiter
     from keys.secret_store import CachedSecrets
+    from keys.spec import KeySpec
     from llm.providers.registry import ProviderRegistry
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,12 +86,60 @@ def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
             return reply
 
 
+def stream(
+    flow: Flow, parts: Parts, timeout: float, finished: Callable[[Reply], None]
+) -> Generator[StreamChunk, None, None]:
+    """Run a flow whose request is streamed; gives the chunks, the last one with the reply.
+
+    Args:
+        finished: is told the reply, also where nobody reads any more.
+
+    Raises:
+        core.errors.StreamInterrupted: the stream broke after its first text.
+    """
+    performer = _Performer(parts)
+    end = time.monotonic() + timeout
+    result: Any = None
+    error: BaseException | None = None
+    stopped: BaseException | None = None
+    try:
+        while True:
+            with no_later_than(end):
+                effect = flow.send(result) if error is None else flow.throw(error)
+            result = error = None
+            try:
+                if isinstance(effect, Relay):
+                    for text in performer.texts():
+                        yield StreamChunk(text)
+                    result = performer.streamed()
+                else:
+                    with no_later_than(end):
+                        result = performer.perform(effect)
+            except BaseException as raised:  # noqa: BLE001 - the flow settles and raises it
+                error = raised
+                if isinstance(effect, Relay):
+                    error = performer.cut(raised)
+                    stopped = None if isinstance(raised, Exception) else raised
+    except StopIteration as done:
+        reply: Reply = done.value
+    finished(reply)
+    if stopped is not None:
+        raise stopped
+    if "partial" in reply:
+        raise StreamInterrupted(reply)
+    yield StreamChunk("", reply)
+
+
 class _Performer:
     """Performs the effects of one flow, and remembers when its attempt was sent."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._sent_at: float | None = None
+        self._stream: ProviderStream | None = None
+        self._first: str | None = None
+        self._key: KeySpec
+        self._secret: SecretStr | None = None
 
     def perform(self, effect: Effect) -> Any:
         match effect:
@@ -83,6 +157,10 @@ class _Performer:
                 )
             case Send():
                 return self._send(effect)
+            case OpenStream():
+                return self._open(effect.send)
+            case Relay():
+                raise AssertionError("the driver of a stream relays it")
             case Settle():
                 return self._settle(effect)
             case Sleep():
@@ -99,37 +177,83 @@ class _Performer:
         overdrawn = limiter.read_take(took)
         return store.read_load(effect.conv_id, loaded) if overdrawn is None else overdrawn
 
-    def _send(self, effect: Send) -> ProviderReply:
-        parts, key = self._parts, effect.key
-        call: ProviderCall | None = None
+    # -- a stream ------------------------------------------------------------------------------
+
+    def texts(self) -> Generator[str, None, None]:
+        """The texts of the opened stream, as they arrive."""
+        assert self._stream is not None, "no stream was opened"
+        if self._first is not None:
+            yield self._first
+        yield from self._stream
+
+    def streamed(self) -> ProviderReply:
+        """The answer of the stream that has come to its end."""
+        assert self._stream is not None
+        stream, self._stream = self._stream, None
+        return checked(self._key.provider, stream.reply())
+
+    def cut(self, raised: BaseException) -> StreamCut:
+        """End the stream because of what was raised while it was read."""
+        stream, self._stream = self._stream, None
+        assert stream is not None
         try:
-            adapter = parts.providers.get(key.provider)
-            call = ProviderCall(
-                provider=key.provider,
-                key_id=key.key_id,
-                secret=parts.secrets.get(key),
-                model=key.model_name,
-                messages=effect.messages,
-                system_prompt=effect.system_prompt,
-                max_output_tokens=effect.max_output_tokens,
-                temperature=effect.temperature,
-                timeout=effect.timeout,
-                base_url=key.base_url,
-            )
+            stream.close()
+        except Exception:  # noqa: BLE001 - it is given up all the same
+            _log.warning("a stream of %s could not be closed", self._key.provider)
+        return StreamCut(self._cause_of(raised), so_far(stream.reply, self._key))
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _send(self, effect: Send) -> ProviderReply:
+        try:
+            adapter, call = self._call_for(effect)
             take_sent()
             self._sent_at = time.monotonic()
-            return _checked(key.provider, adapter.send(call))
-        except RouterError as error:
-            if isinstance(error, AuthenticationFailed):
-                parts.secrets.forget(key.key_id)  # the store may hold a newer one
-            if call is not None:
-                error.args = (redact(str(error), call.secret),)
-            raise
+            return checked(effect.key.provider, adapter.send(call))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
-            # Its text and its frames may hold the secret: only its kind and place are passed on.
-            raise AdapterFault(f"the adapter of {key.provider} {_where(error)}") from None
+            found = self._cause_of(error)
         finally:
             self._sent_at = take_sent() or self._sent_at
+        raise found
+
+    def _open(self, effect: Send) -> None:
+        try:
+            adapter, call = self._call_for(effect)
+            take_sent()
+            self._sent_at = time.monotonic()
+            if isinstance(adapter, StreamingAdapter):
+                self._stream = adapter.stream(call)
+            else:
+                self._stream = OnePiece(checked(effect.key.provider, adapter.send(call)))
+            self._sent_at = take_sent() or self._sent_at
+            self._first = next(self._stream, None)
+            if self._first is None:
+                self._stream.reply()
+            return
+        except Exception as error:  # noqa: BLE001 - whatever an adapter raises
+            found = self._cause_of(error)
+        except BaseException:
+            self._abandon()
+            raise
+        self._abandon()
+        raise found
+
+    def _abandon(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _call_for(self, effect: Send) -> tuple[ProviderAdapter, ProviderCall]:
+        self._key, self._secret = effect.key, None
+        adapter = self._parts.providers.get(effect.key.provider)
+        self._secret = self._parts.secrets.get(effect.key)
+        return adapter, call_of(effect, self._secret)
+
+    def _cause_of(self, error: BaseException) -> RouterError:
+        """Our error for what was raised while the provider was asked."""
+        if isinstance(error, AuthenticationFailed):
+            self._parts.secrets.forget(self._key.key_id)  # the store may hold a newer one
+        return cause_of(error, self._key, self._secret)
 
     def _settle(self, effect: Settle) -> RouterError | None:
         late = 0.0
@@ -147,22 +271,3 @@ class _Performer:
         except RouterError as error:
             return error
         return None
-
-
-def _checked(provider: str, reply: Any) -> ProviderReply:
-    """The reply of an adapter that keeps its contract."""
-    right = isinstance(reply, ProviderReply) and isinstance(reply.content, str)
-    if right and reply.usage is not None:
-        usage = reply.usage
-        right = isinstance(usage, Usage) and all(
-            type(count) is int and count >= 0 for count in (usage.input, usage.output, usage.cached)
-        )
-    if not right:
-        raise AdapterFault(f"the adapter of {provider} gave no right ProviderReply")
-    found: ProviderReply = reply
-    return found
-
-
-def _where(error: Exception) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"raised {type(error).__name__} at {frame.filename}:{frame.lineno}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conversation.records import Turn
-from core.types import Message
+from core.errors import RouterError
+from core.types import Message, ProviderReply
 from keys.policies import Need
 from keys.reservations import End, Reservation
 from keys.selection import Selection
@@ -49,6 +50,22 @@ class Send:
     max_output_tokens: int
     temperature: float | None
     timeout: float
+    idle_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Call the provider once for a stream. Done when its first text is there, or all of it."""
+
+    send: Send
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Hand the caller the texts of the opened stream as they arrive. Gives a ProviderReply.
+
+    Throws a StreamCut where the stream or the caller ends before the answer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +87,18 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | Settle | Sleep
+Effect = Admit | Reserve | Send | OpenStream | Relay | Settle | Sleep
+
+
+class StreamCut(Exception):
+    """A stream ended before its answer did.
+
+    Args:
+        cause: what broke it; RequestCancelled where the caller stopped.
+        so_far: what had arrived, and what the provider said of its tokens until then.
+    """
+
+    def __init__(self, cause: RouterError, so_far: ProviderReply) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.so_far = so_far

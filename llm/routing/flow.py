@@ -4,6 +4,9 @@
                                           ^                          |
                                           +---- another key, after a failure that allows it
 
+A stream is opened and relayed instead of sent. It may be tried elsewhere as long as the caller has
+seen nothing of it; one that is cut later is settled with what was produced.
+
 There is no input or output here: a driver performs each effect and sends back what came of it, or
 throws the error. So the same logic serves threads and tasks, and tests drive it by hand.
 """
@@ -24,6 +27,7 @@ from core.errors import (
     NoKeys,
     ProviderError,
     ProviderRateLimited,
+    RequestCancelled,
     RequestTooLarge,
     RouterError,
     StorageError,
@@ -41,11 +45,23 @@ from core.types import Attempt, ChatRequest, ProviderReply, Reply
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from llm.routing.backoff import pause
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.effects import (
+    Admit,
+    Effect,
+    OpenStream,
+    Relay,
+    Reserve,
+    Send,
+    Settle,
+    Sleep,
+    StreamCut,
+)
 from llm.routing.outcomes import (
     answered_end,
     cooled,
+    cut_end,
     failed_end,
+    produced,
     subject_names,
     token_counts,
     turn_of,
@@ -53,7 +69,7 @@ from llm.routing.outcomes import (
     unsent_end,
 )
 from llm.routing.prompts import Prompt, build_prompt, need_of, selection_of, widest
-from llm.routing.replies import answered, failed
+from llm.routing.replies import Partial, answered, failed
 from llm.routing.verdicts import Verdict, verdict_on
 from llm.tokens import TokenCounter
 
@@ -104,7 +120,7 @@ def route(request: ChatRequest, around: Surroundings) -> Flow:
     try:
         return (yield from journey.run())
     except RouterError as error:
-        return failed(request, error, journey.attempts, journey.elapsed())
+        return failed(request, error, journey.attempts, journey.elapsed(), journey.partial)
 
 
 class _Journey:
@@ -122,6 +138,7 @@ class _Journey:
         self._waited = 0.0
         self._reservations = 0
         self._last_error: RouterError | None = None
+        self.partial: Partial | None = None
 
     def elapsed(self) -> float:
         return self.around.clock() - self._started
@@ -143,7 +160,7 @@ class _Journey:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
                     fitted = build_prompt(request, conversation, key.model_name, around.tokens)
-                reply: ProviderReply = yield self._send(reservation, fitted)
+                reply = yield from self._answer(reservation, fitted)
             except DeadlineExceeded:
                 yield from self._settle(reservation, unsent_end())
                 raise
@@ -152,6 +169,9 @@ class _Journey:
                 yield from self._settle(reservation, unsent_end())
                 self._refused.add(subjects_of(key).key)
                 self._last_error = error
+            except StreamCut as cut:
+                yield from self._settle_cut(reservation, cut, fitted, user_id, began)
+                raise cut.cause from None
             except RouterError as error:
                 verdict = verdict_on(error)
                 self._note_failure(reservation, error, verdict, around.clock() - began)
@@ -172,6 +192,43 @@ class _Journey:
                 turn = turn_of(request, reply, counts, user_id, around.tokens)
                 yield from self._settle(reservation, answered_end(reservation, reply), turn)
                 return answered(request, key, reply, counts, self.attempts, self.elapsed())
+
+    def _answer(
+        self, reservation: Reservation, prompt: Prompt
+    ) -> Generator[Effect, Any, ProviderReply]:
+        """The provider's whole answer; a stream's is handed out on the way."""
+        send = self._send(reservation, prompt)
+        if not self.request.streamed:
+            reply: ProviderReply = yield send
+            return reply
+        yield OpenStream(send)
+        streamed: ProviderReply = yield Relay()
+        return streamed
+
+    def _settle_cut(
+        self,
+        reservation: Reservation,
+        cut: StreamCut,
+        prompt: Prompt,
+        user_id: str | None,
+        began: float,
+    ) -> Generator[Effect, Any, None]:
+        """Charge a stream that was cut with what it had produced; keep the turn if asked to."""
+        request, seconds = self.request, self.around.clock() - began
+        so_far = produced(cut.so_far, reservation, self.around.tokens)
+        counts = token_counts(so_far, prompt, self.around.tokens)
+        self.partial = Partial(so_far.content, counts)
+        turn = None
+        if request.keep_partial and so_far.content:
+            turn = turn_of(request, so_far, counts, user_id, self.around.tokens)
+        if isinstance(cut.cause, RequestCancelled):
+            self._note(reservation, cut.cause.error_type, seconds, str(cut.cause))
+            end = cut_end(reservation, so_far)
+        else:
+            verdict = verdict_on(cut.cause)
+            self._note_failure(reservation, cut.cause, verdict, seconds)
+            end = cut_end(reservation, so_far, failed_end(reservation, cut.cause, verdict))
+        yield from self._settle(reservation, end, turn)
 
     def _admit(self) -> Generator[Effect, Any, Conversation | None]:
         """The conversation of a request whose user may ask now."""
@@ -252,6 +309,7 @@ class _Journey:
             max_output_tokens=self.request.max_output_tokens,
             temperature=self.request.temperature,
             timeout=self._time_left(),
+            idle_timeout=self.request.idle_timeout,
         )
 
     def _pause(self, error: RouterError) -> float:
