@@ -15,6 +15,7 @@ import redis
 from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
+from core.bridge import sleep
 from core.redis_calls import Argument, Command, QuickCalls
 from core.redis_slots import SlotMap, slot_of
 from core.redis_urls import Address, no_maintenance, pool_options, read_nodes_url
@@ -119,7 +120,7 @@ class ClusterCalls:
                     if not asking:
                         self._slots.moved(slot, address)
                 else:
-                    time.sleep(_PAUSE)
+                    sleep(_PAUSE)
                     self._slots.read_again()
                     address = self._slots.owner(slot)
             if time.monotonic() > deadline:

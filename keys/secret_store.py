@@ -131,6 +131,13 @@ class CachedSecrets:
             raise SecretError(problem)
         return secret
 
+    def cached(self, key: KeySpec) -> SecretStr | None:
+        """The secret of a key if it is here and good; the store is not asked."""
+        entry = self._entries.get(key.key_id)
+        if entry is None or entry.variables != key.secret_variables or self._clock() >= entry.until:
+            return None
+        return entry.secret
+
     def forget(self, key_id: str) -> None:
         """Fetch this key's secret afresh next time, for instance after a provider refused it."""
         with self._lock:

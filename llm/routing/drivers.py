@@ -70,20 +70,9 @@ def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
     Args:
         timeout: seconds after which Redis is not waited for any more.
     """
-    performer = _Performer(parts)
-    with no_later_than(time.monotonic() + timeout):
-        try:
-            effect = next(flow)
-            while True:
-                try:
-                    result = performer.perform(effect)
-                except BaseException as error:  # noqa: BLE001 - the flow settles and raises it
-                    effect = flow.throw(error)
-                else:
-                    effect = flow.send(result)
-        except StopIteration as end:
-            reply: Reply = end.value
-            return reply
+    reply = _advance(flow, Performer(parts), time.monotonic() + timeout)
+    assert reply is not None, "only a streamed request is relayed"
+    return reply
 
 
 def stream(
@@ -97,31 +86,23 @@ def stream(
     Raises:
         core.errors.StreamInterrupted: the stream broke after its first text.
     """
-    performer = _Performer(parts)
+    performer = Performer(parts)
     end = time.monotonic() + timeout
-    result: Any = None
-    error: BaseException | None = None
     stopped: BaseException | None = None
-    try:
-        while True:
-            with no_later_than(end):
-                effect = flow.send(result) if error is None else flow.throw(error)
-            result = error = None
-            try:
-                if isinstance(effect, Relay):
-                    for text in performer.texts():
-                        yield StreamChunk(text)
-                    result = performer.streamed()
-                else:
-                    with no_later_than(end):
-                        result = performer.perform(effect)
-            except BaseException as raised:  # noqa: BLE001 - the flow settles and raises it
-                error = raised
-                if isinstance(effect, Relay):
-                    error = performer.cut(raised)
-                    stopped = None if isinstance(raised, Exception) else raised
-    except StopIteration as done:
-        reply: Reply = done.value
+    reply = _advance(flow, performer, end)
+    if reply is None:
+        try:
+            if performer.first is not None:
+                yield StreamChunk(performer.first)
+            for text in performer.stream:
+                yield StreamChunk(text)
+            result = performer.streamed()
+        except BaseException as raised:  # noqa: BLE001 - the flow settles and raises it
+            stopped = None if isinstance(raised, Exception) else raised
+            reply = _advance(flow, performer, end, error=performer.cut(raised))
+        else:
+            reply = _advance(flow, performer, end, result)
+    assert reply is not None
     finished(reply)
     if stopped is not None:
         raise stopped
@@ -130,14 +111,44 @@ def stream(
     yield StreamChunk("", reply)
 
 
-class _Performer:
-    """Performs the effects of one flow, and remembers when its attempt was sent."""
+def _advance(
+    flow: Flow,
+    performer: Performer,
+    end: float,
+    result: Any = None,
+    error: BaseException | None = None,
+) -> Reply | None:
+    """Run a flow on to its reply, or until its stream is to be relayed: then None."""
+    try:
+        with no_later_than(end):
+            while True:
+                effect = flow.send(result) if error is None else flow.throw(error)
+                result = error = None
+                if isinstance(effect, Relay):
+                    return None
+                try:
+                    result = performer.perform(effect)
+                except BaseException as raised:  # noqa: BLE001 - the flow settles and raises it
+                    error = raised
+    except StopIteration as done:
+        reply: Reply = done.value
+        return reply
+
+
+class Performer:
+    """Performs the effects of one flow, and remembers when its attempt was sent.
+
+    Attributes:
+        stream: the stream that was opened.
+        first: its first text, read ahead; None where there is none.
+    """
+
+    stream: ProviderStream
 
     def __init__(self, parts: Parts) -> None:
+        self.first: str | None = None
         self._parts = parts
         self._sent_at: float | None = None
-        self._stream: ProviderStream | None = None
-        self._first: str | None = None
         self._key: KeySpec
         self._secret: SecretStr | None = None
 
@@ -179,28 +190,14 @@ class _Performer:
 
     # -- a stream ------------------------------------------------------------------------------
 
-    def texts(self) -> Generator[str, None, None]:
-        """The texts of the opened stream, as they arrive."""
-        assert self._stream is not None, "no stream was opened"
-        if self._first is not None:
-            yield self._first
-        yield from self._stream
-
     def streamed(self) -> ProviderReply:
         """The answer of the stream that has come to its end."""
-        assert self._stream is not None
-        stream, self._stream = self._stream, None
-        return checked(self._key.provider, stream.reply())
+        return checked(self._key.provider, self.stream.reply())
 
     def cut(self, raised: BaseException) -> StreamCut:
         """End the stream because of what was raised while it was read."""
-        stream, self._stream = self._stream, None
-        assert stream is not None
-        try:
-            stream.close()
-        except Exception:  # noqa: BLE001 - it is given up all the same
-            _log.warning("a stream of %s could not be closed", self._key.provider)
-        return StreamCut(self._cause_of(raised), so_far(stream.reply, self._key))
+        _close(self.stream)
+        return StreamCut(self._cause_of(raised), so_far(self.stream.reply, self._key))
 
     # -- inside --------------------------------------------------------------------------------
 
@@ -217,31 +214,29 @@ class _Performer:
         raise found
 
     def _open(self, effect: Send) -> None:
+        opened: ProviderStream | None = None
         try:
             adapter, call = self._call_for(effect)
             take_sent()
             self._sent_at = time.monotonic()
             if isinstance(adapter, StreamingAdapter):
-                self._stream = adapter.stream(call)
+                opened = adapter.stream(call)
             else:
-                self._stream = OnePiece(checked(effect.key.provider, adapter.send(call)))
+                opened = OnePiece(checked(effect.key.provider, adapter.send(call)))
             self._sent_at = take_sent() or self._sent_at
-            self._first = next(self._stream, None)
-            if self._first is None:
-                self._stream.reply()
+            self.stream, self.first = opened, next(opened, None)
+            if self.first is None:
+                checked(effect.key.provider, opened.reply())
             return
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
         except BaseException:
-            self._abandon()
+            _close(opened)
             raise
-        self._abandon()
+        finally:
+            self._sent_at = take_sent() or self._sent_at
+        _close(opened)
         raise found
-
-    def _abandon(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
 
     def _call_for(self, effect: Send) -> tuple[ProviderAdapter, ProviderCall]:
         self._key, self._secret = effect.key, None
@@ -271,3 +266,11 @@ class _Performer:
         except RouterError as error:
             return error
         return None
+
+
+def _close(stream: ProviderStream | None) -> None:
+    try:
+        if stream is not None:
+            stream.close()
+    except Exception:  # noqa: BLE001 - it is given up all the same
+        _log.warning("a stream could not be closed")
