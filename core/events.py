@@ -122,6 +122,44 @@ class StorageDegraded(Event):
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class RedisAway(Event):
+    """Redis cannot do its work. Until it can, requests are admitted `locally`, within this
+    process's share (one of `routers`), or, where `locally` is False, refused."""
+
+    redis: str
+    reason: str
+    locally: bool
+    routers: int
+
+
+@dataclass(frozen=True, slots=True)
+class RedisRecovering(Event):
+    """Redis answers, but may not know all that was used: both it and this process's share must
+    have room. `told` requests were told it that it did not know."""
+
+    redis: str
+    reason: str
+    told: int
+
+
+@dataclass(frozen=True, slots=True)
+class RedisBack(Event):
+    """Redis knows all that was used and decides alone again, after so many seconds."""
+
+    redis: str
+    seconds: float
+    admitted_locally: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedLocally(Event):
+    """A request was admitted while Redis was away."""
+
+    key_id: str
+    provider: str
+
+
 Subscriber = Callable[[Event], None]
 _subscribers: tuple[tuple[object, Subscriber], ...] = ()
 _lock = threading.Lock()

@@ -69,6 +69,11 @@ class RedisConnection:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    @property
+    def calls(self) -> Calls:
+        """The commands without their owner, for what runs beside the requests."""
+        return self._calls
+
     def call(self, *args: Argument) -> Any:
         """Run one command, about twice as quickly as `client` does, and return its plain reply.
 

@@ -47,6 +47,7 @@ class Settings(BaseSettings):
         "llm", pattern=r"^[A-Za-z0-9_.-]{1,40}$", description="1 to 40 letters, digits, _ . or -"
     )
     redis_timeout_seconds: float = Field(5.0, gt=0, le=60, description="more than 0, at most 60")
+    llm_on_redis_down: Literal["local", "fail"] = Field("local", description="local or fail")
     llm_data_dir: Path | None = Field(
         None, description="a folder of yours for the embedded server's data"
     )

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis.exceptions import RedisError
 
 from core.redis_connection import RedisConnection
+from core.redis_watch import StateLost, WatchedCalls, out_of_service
+from keys.heartbeat import Heartbeat
+from keys.local_admission import LocalAdmission, RedisDecides
+from keys.outage import Outage, State
 from keys.places import Places
 from keys.policies import DayEnds, Need, charge_unsent, lesson_of, told_use, weigh
 from keys.pool import Plan
 from keys.redis_clock import RedisClock
-from keys.reservations import End, Refused, Reservation
+from keys.reservations import Attempt, End, Refused, Reservation
 from keys.selection import subjects_of
+from keys.spec import KeySpec
 from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
 from lua.limiter_types import (
@@ -35,21 +41,19 @@ from lua.limiter_types import (
     Waits,
     Weights,
 )
-from lua.loader import ScriptCall, run_pipeline
+from lua.loader import ScriptCall, load, run_pipeline
+
+WATCHED_SCRIPTS = ("reserve", "settle", "wake")
+"""A server that does not know these may be another one than it was."""
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """One reservation to be made: on which keys, for what, under which id.
+class _Desk:
+    """One shard: its commands, its state, and who decides while Redis does not."""
 
-    Args:
-        lease_seconds: how long parallel slots and output are held if this process dies.
-    """
-
-    plan: Plan
-    need: Need
-    id: str
-    lease_seconds: float
+    outage: Outage
+    calls: WatchedCalls
+    local: LocalAdmission
 
 
 class Limiter:
@@ -59,6 +63,8 @@ class Limiter:
         redis: the connection to the server that keeps the counters.
         geometry: the measures of the ring.
         clock: Unix seconds, for the ends of the providers' days.
+        admits_locally: whether requests are admitted while Redis is away.
+        keys: gives the keys as configured.
     """
 
     def __init__(
@@ -68,8 +74,15 @@ class Limiter:
         geometry: Geometry,
         *,
         clock: Callable[[], float] = time.time,
+        admits_locally: bool = True,
+        keys: Callable[[], Sequence[KeySpec]] = tuple,
     ) -> None:
         self._redis = redis
+        self._admits_locally = admits_locally
+        self._keys = keys
+        self._desks: dict[str, _Desk] = {}
+        self._desks_lock = threading.Lock()
+        self._heart = Heartbeat()
         self._places = places
         self._geometry = geometry
         self._day_ends = DayEnds(clock)
@@ -81,23 +94,53 @@ class Limiter:
             places.channel,
             self._wake,
             patience=min(5.0, max(0.25, geometry.window_ms / 12_000)),
+            away=lambda: any(outage.away is not None for outage in self.outages()),
         )
 
     def reserve(self, attempt: Attempt) -> Reservation | NoRoom:
         """Choose one of the plan's keys and reserve on it, in one round trip."""
-        outcome = self._reserve(attempt, NO_PATIENCE)
-        assert not isinstance(outcome, Waits), "it was not asked to wait"
-        return outcome
+        desk = self._desk(attempt.plan.shard)
+        self._heart.start()
+        while True:
+            if desk.outage.state is State.UP:
+                try:
+                    outcome = self._reserve(attempt, NO_PATIENCE)
+                except RedisError as error:
+                    if not desk.outage.covers(error):
+                        raise
+                else:
+                    assert not isinstance(outcome, Waits), "it was not asked to wait"
+                    return outcome
+            found = desk.local.reserve(attempt)
+            if not isinstance(found, RedisDecides):
+                return found
 
     def reserve_or_wait(
         self, attempt: Attempt, max_wait: float, priority: int
     ) -> Reservation | Refused | NoRoom:
         """The same, but wait in the queue for at most `max_wait` seconds where there is no room."""
+        desk = self._desk(attempt.plan.shard)
+        began = time.monotonic()
+        self._heart.start()
+        while True:
+            if desk.outage.state is State.UP:
+                try:
+                    return self._wait(attempt, began, max_wait, priority)
+                except RedisError as error:
+                    if not desk.outage.covers(error):
+                        raise
+            found = desk.local.reserve_or_wait(attempt, began, max_wait, priority)
+            if not isinstance(found, RedisDecides):
+                return found
+
+    def _wait(
+        self, attempt: Attempt, began: float, max_wait: float, priority: int
+    ) -> Reservation | Refused | NoRoom:
         plan = attempt.plan
         fields = [subjects_of(plan.key(n)).group for n in range(len(plan.packed))]
         ticket = Ticket(attempt.id, plan.shard, dict(zip(fields, plan.groups, strict=True)))
-        began = time.monotonic()
         channel = self._room.enter(ticket)
+        calls = self._calls(plan.shard)
         try:
             turn = None
             while turn is None:
@@ -106,11 +149,13 @@ class Limiter:
                 if not isinstance(outcome, Waits):
                     return outcome
                 turn = self._room.wait(ticket, left)
-                turn = turn or limiter_calls.leave(self._redis, plan.shard, attempt.id)
+                turn = turn or limiter_calls.leave(calls, plan.shard, attempt.id)
                 if turn is None and not ticket.lost:
                     return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
                 ticket.lost = False
             time.sleep(turn.delay_seconds)
+        except RedisError:
+            raise  # the server forgets whoever waits there, or their time is over
         except BaseException:
             self._give_back(attempt)
             raise
@@ -131,14 +176,44 @@ class Limiter:
     def settle(
         self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
     ) -> list[Any]:
-        """Settle, with further scripts in the same round trip. Returns their results."""
-        settled, *others = run_pipeline(self._redis, [self._settlement(reservation, end), *also])
+        """Settle, with further scripts in the same round trip. Returns their results.
+
+        While Redis is away it is told when it is back; the results of the others are errors.
+        """
+        desk = self._desk(reservation.shard)
+        own = desk.outage.own
+        if desk.outage.state is not State.UP:
+            # What a provider says is used holds what other routers have yet to tell Redis.
+            end = replace(end, quotas=())
+            desk.local.settled(reservation, end)
+            if own.is_untold(reservation.id) or desk.outage.away is not None:
+                own.settle_later(reservation, end, time.monotonic())
+                return self._others(desk, also)
+        call = self._settlement(reservation, end)
+        try:
+            settled, *others = run_pipeline(desk.calls, [call, *also])
+        except RedisError as error:
+            settled, others = error, [error] * len(also)
+        if isinstance(settled, StateLost) or (
+            isinstance(settled, RedisError) and out_of_service(settled)
+        ):
+            own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
+            desk.local.settled(reservation, end)
+            return others
         if isinstance(settled, RedisError):
             raise settled
+        own.settled(reservation, end, time.monotonic())
         ratio = limiter_calls.settled_ratio(settled)
         if ratio is not None:
             self._ratios[reservation.key.model_name] = ratio
         return others
+
+    def _others(self, desk: _Desk, also: Sequence[ScriptCall]) -> list[Any]:
+        """Run what goes along with a settlement that is to be made later."""
+        try:
+            return run_pipeline(desk.calls, also) if also else []
+        except RedisError as error:
+            return [error] * len(also)
 
     def ratio_of(self, model: str) -> float:
         """A model's real input tokens for each estimated one, as this process saw it last."""
@@ -146,12 +221,12 @@ class Limiter:
 
     def refresh_ratios(self, shard: Shard) -> None:
         """See every model's ratio as Redis has it now."""
-        self._ratios.update(limiter_calls.ratios(self._redis, shard))
+        self._ratios.update(limiter_calls.ratios(self._calls(shard), shard))
 
     def explain(self, plan: Plan, need: Need) -> tuple[int, list[Explanation]]:
         """Why each of the plan's keys would be chosen or passed over; changes nothing."""
         return limiter_calls.explain(
-            self._redis,
+            self._calls(plan.shard),
             self._geometry,
             plan.shard,
             groups=plan.groups,
@@ -163,18 +238,32 @@ class Limiter:
         """What a request would add under each of the plan's policies."""
         return [weigh(policy, need, self._day_ends(policy.day_zone)) for policy in plan.policies]
 
+    def outage(self, shard: Shard) -> Outage:
+        """Whether Redis can be relied on for a shard."""
+        return self._desk(shard).outage
+
+    def outages(self) -> list[Outage]:
+        """The same for each shard that was used."""
+        return [desk.outage for desk in list(self._desks.values())]
+
+    def calls(self, shard: Shard) -> WatchedCalls:
+        """The commands of a shard, which fail at once while Redis is known to be away."""
+        return self._calls(shard)
+
     def close(self) -> None:
-        """End the threads of the waiting room."""
+        """End the threads."""
+        self._heart.close()
         self._room.close()
 
     # -- inside --------------------------------------------------------------------------------
 
     def _reserve(self, attempt: Attempt, patience: Patience) -> Reservation | NoRoom | Waits:
         plan = attempt.plan
+        desk = self._desk(plan.shard)
         weights = self.weights(plan, attempt.need)
         before = time.monotonic()
         answer = limiter_calls.reserve(
-            self._redis,
+            desk.calls,
             self._geometry,
             plan.shard,
             reservation_key=self._places.reservation(plan.shard, attempt.id),
@@ -186,6 +275,7 @@ class Limiter:
             lease_ms=round(attempt.lease_seconds * 1000),
             rotation=next(self._turn),
             patience=patience,
+            epoch=desk.outage.epoch,
         )
         self._clocks[plan.shard.tag].observe(before, answer.now_ms)
         if isinstance(answer, Reserved):
@@ -196,7 +286,7 @@ class Limiter:
     def _reservation(self, attempt: Attempt, turn: Turn, waited: float = 0.0) -> Reservation:
         plan = attempt.plan
         index = plan.index_of(turn.key_field)
-        return Reservation(
+        reservation = Reservation(
             id=attempt.id,
             key=plan.key(index),
             need=attempt.need,
@@ -204,7 +294,10 @@ class Limiter:
             shard=plan.shard,
             ready_at=self._clocks[plan.shard.tag].local(turn.at_ms),
             waited=waited,
+            lease_seconds=attempt.lease_seconds,
         )
+        self._desk(plan.shard).outage.note(reservation)
+        return reservation
 
     def _settlement(self, reservation: Reservation, end: End) -> ScriptCall:
         key = reservation.key
@@ -227,9 +320,52 @@ class Limiter:
 
     def _give_back(self, attempt: Attempt) -> None:
         """Whoever waited is interrupted: leave the queue, and give back what was reserved."""
-        turn = limiter_calls.leave(self._redis, attempt.plan.shard, attempt.id)
+        turn = limiter_calls.leave(self._calls(attempt.plan.shard), attempt.plan.shard, attempt.id)
         if turn is not None:
             self.settle(self._reservation(attempt, turn), End(charge_unsent(), answered=False))
 
     def _wake(self, shard: Shard, group: GroupKeys) -> None:
-        limiter_calls.wake(self._redis, self._geometry, shard, group)
+        limiter_calls.wake(self._calls(shard), self._geometry, shard, group)
+
+    def _calls(self, shard: Shard) -> WatchedCalls:
+        return self._desk(shard).calls
+
+    def _desk(self, shard: Shard) -> _Desk:
+        desk = self._desks.get(shard.tag)
+        return desk if desk is not None else self._open_desk(shard)
+
+    def _open_desk(self, shard: Shard) -> _Desk:
+        with self._desks_lock:
+            desk = self._desks.get(shard.tag)
+            if desk is not None:
+                return desk
+            where = self._redis.description
+            if self._redis.clustered:
+                where = f"{where}, for {shard.tag}"
+            outage = Outage(
+                self._redis.calls,
+                where,
+                self._places,
+                self._geometry,
+                shard,
+                admits=self._admits_locally,
+                keys=self._keys,
+                settlement=self._settlement,
+                disturb=self._room.disturb,
+                due=self._heart.wake,
+            )
+            scripts = frozenset(load(name).sha for name in WATCHED_SCRIPTS)
+            calls = WatchedCalls(self._redis, outage, scripts)
+            local = LocalAdmission(outage, self._confirm, self._weights_of)
+            desk = self._desks[shard.tag] = _Desk(outage, calls, local)
+            self._heart.add(outage)
+            return desk
+
+    def _weights_of(self, attempt: Attempt) -> list[Weights]:
+        return self.weights(attempt.plan, attempt.need)
+
+    def _confirm(self, attempt: Attempt, index: int) -> Reservation | NoRoom:
+        """Reserve on one of the plan's keys."""
+        outcome = self._reserve(replace(attempt, plan=attempt.plan.only(index)), NO_PATIENCE)
+        assert not isinstance(outcome, Waits), "it was not asked to wait"
+        return outcome

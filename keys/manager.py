@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -20,16 +21,18 @@ from redis.exceptions import RedisError
 from core.errors import ConfigurationError, NoKeys, StorageError
 from core.events import KeyCooledDown, emit
 from core.once import once
+from core.redis_calls import Calls
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
 from keys.leaks import show
-from keys.limiter import Attempt, Limiter
+from keys.limiter import Limiter
+from keys.outage import Outage, State
 from keys.places import Places
 from keys.policies import Need
 from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
-from keys.reservations import End, Refused, Reservation, refused
+from keys.reservations import Attempt, End, Refused, Reservation, refused
 from keys.rounds import Rounds, plan_rounds
 from keys.selection import (
     Selection,
@@ -62,6 +65,8 @@ class KeyManager:
         prefix: what all Redis keys begin with.
         rotate: False for the roll-back switch, by which each model's first key serves alone.
         clock: Unix seconds, for the ends of the providers' days.
+        admits_locally: whether requests go on, within this process's share of every limit, while
+            Redis is away; else they are refused.
     """
 
     def __init__(
@@ -73,13 +78,21 @@ class KeyManager:
         prefix: str = "llm",
         rotate: bool = True,
         clock: Callable[[], float] = time.time,
+        admits_locally: bool = True,
     ) -> None:
         self._redis = redis
         self._registry = registry
         self._places = Places(Names(prefix), clustered=redis.clustered)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
         self._rotate = rotate
-        self._limiter = Limiter(redis, self._places, self._geometry, clock=clock)
+        self._limiter = Limiter(
+            redis,
+            self._places,
+            self._geometry,
+            clock=clock,
+            admits_locally=admits_locally,
+            keys=registry.keys,
+        )
         self._rounds: dict[tuple[object, ...], Rounds] = {}
         self._round = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._rounds_lock = threading.Lock()
@@ -88,6 +101,29 @@ class KeyManager:
     def registry(self) -> KeyRegistry:
         """The keys as configured."""
         return self._registry
+
+    @property
+    def calls(self) -> Calls:
+        """Commands on the Redis of the limits, which fail at once while it is known to be away; on
+        a cluster, where each provider's limits have a node of their own, just its commands."""
+        return self._redis if self._redis.clustered else self._limiter.calls(self._any_shard)
+
+    def routers_while_away(self) -> int | None:
+        """How many routers share the limits, while Redis is away and requests are admitted within
+        this one's share; None else, and on a cluster."""
+        if self._redis.clustered:
+            return None
+        outage = self._limiter.outage(self._any_shard)
+        lives = outage.away is not None and outage.admits and outage.has_share
+        return outage.routers if lives else None
+
+    def outages(self) -> list[Outage]:
+        """Whether Redis can be relied on, for each shard that was used."""
+        return self._limiter.outages()
+
+    @property
+    def _any_shard(self) -> Shard:
+        return self._places.shard("")  # one server has but one
 
     @property
     def window_seconds(self) -> float:
@@ -178,7 +214,7 @@ class KeyManager:
                 tried[soonest] = attempt, outcome
             if away and soonest is None:
                 raise next(iter(away.values()))
-        return refused([refusal for _, refusal in tried], need)
+        return self._explained(refused([refusal for _, refusal in tried], need))
 
     def settle(
         self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
@@ -228,7 +264,7 @@ class KeyManager:
         subject = subjects_of(key).key
         mark = Mark(subject, "throttled", round(cooldown_seconds * 1000), _clean(reason))
         with _storage("mark a key"):
-            limiter_calls.mark(self._redis, self._places.shard(key.provider), [mark])
+            limiter_calls.mark(self.calls, self._places.shard(key.provider), [mark])
         emit(KeyCooledDown(key.provider, key_id, "throttled", cooldown_seconds, reason))
 
     def mark_key_healthy(self, key_id: str) -> None:
@@ -242,7 +278,7 @@ class KeyManager:
         subjects = subjects_of(key)
         marks = [Mark(subject, "", CLEAR, "") for subject in (subjects.key, subjects.group)]
         with _storage("clear a key's mark"):
-            limiter_calls.mark(self._redis, self._places.shard(key.provider), marks)
+            limiter_calls.mark(self.calls, self._places.shard(key.provider), marks)
         with self._rounds_lock:
             self._rounds.clear()
 
@@ -301,7 +337,10 @@ class KeyManager:
         try:
             return describe(self.get_all_key_statuses(), self._registry.problem)
         except StorageError as error:
-            return {"healthy": False, "reason": str(error), "keys_file": self._registry.problem}
+            reason, healthy = str(error), self.routers_while_away() is not None
+            if healthy:
+                reason = "; ".join(outage.describe() for outage in self.outages())
+            return {"healthy": healthy, "reason": reason, "keys_file": self._registry.problem}
 
     def close(self) -> None:
         """End the threads of the waiting room."""
@@ -316,14 +355,24 @@ class KeyManager:
             return self._limiter.reserve_or_wait(attempt, max_wait, priority)
         return self._limiter.reserve(attempt)
 
+    def _explained(self, refusal: Refused) -> Refused:
+        """A refusal tells that it is Redis that is missing, and not only room."""
+        troubles = [o.describe() for o in self._limiter.outages() if o.state is not State.UP]
+        if not troubles:
+            return refusal
+        return replace(refusal, reason=f"{refusal.reason} ({'; '.join(troubles)})")
+
     def _learn(self, pool: Pool, attempt: Attempt, outcome: NoRoom) -> None:
         if not pool.large:
             return
         pool.learn(attempt.plan, outcome.passed_over, outcome.now_ms)
         cooling = [p for p in outcome.passed_over if p.why is Refusal.COOLING]
-        if 2 * len(cooling) > len(attempt.plan.packed):
+        away = self._limiter.outage(attempt.plan.shard).away is not None
+        if 2 * len(cooling) > len(attempt.plan.packed) and not away:
             # Where so many are passed over, one look at all marks saves many calls.
-            pool.learn_marks(limiter_calls.blocked(self._redis, attempt.plan.shard))
+            pool.learn_marks(
+                limiter_calls.blocked(self._limiter.calls(attempt.plan.shard), attempt.plan.shard)
+            )
 
     def _known(self, key_id: str) -> KeySpec:
         key = self._registry.get(key_id)
@@ -334,7 +383,7 @@ class KeyManager:
 
     def _statuses(self, keys: Sequence[KeySpec]) -> list[KeyStatus]:
         with _storage("read the keys' status"):
-            return read_statuses(self._redis, self._places, self._geometry, keys)
+            return read_statuses(self.calls, self._places, self._geometry, keys)
 
     def _rounds_for(self, selection: Selection, avoid: Collection[str]) -> Rounds:
         version, keys = self._registry.snapshot()
@@ -377,6 +426,7 @@ def build_key_manager(settings: Settings, redis: RedisConnection) -> KeyManager:
         window_seconds=settings.rate_window_seconds,
         prefix=settings.redis_key_prefix,
         rotate=settings.llm_multi_key_router_enabled,
+        admits_locally=settings.llm_on_redis_down == "local",
     )
 
 

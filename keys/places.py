@@ -35,6 +35,7 @@ class Places:
             waiters=self._names.waiters(tag),
             deadlines=self._names.deadlines(tag),
             ratios=self._names.ratios(tag),
+            routers=self._names.routers(tag),
             hears_all=not self._clustered,
         )
 

@@ -68,6 +68,10 @@ class Plan:
         """The key of a candidate."""
         return self.packed[index].candidate.key
 
+    def only(self, index: int) -> Plan:
+        """The same with one candidate alone."""
+        return Plan(self.shard, (self.packed[index],), self.policies, "1")
+
     def index_of(self, key_field: str) -> int:
         """Which candidate has this field, "k:<key id>"."""
         return self._places[key_field]
@@ -222,13 +226,13 @@ def _row(key: KeySpec, policy: int, geometry: Geometry) -> str:
     row = (
         *subjects_of(key),
         *(limit or 0 for limit in limits),
-        *_burst(key, geometry),
+        *burst_of(key, geometry),
         policy + 1,
     )
     return "|".join(str(part) for part in row)
 
 
-def _burst(key: KeySpec, geometry: Geometry) -> tuple[int, int]:
+def burst_of(key: KeySpec, geometry: Geometry) -> tuple[int, int]:
     """Slots to look back, and the requests they may hold, for the optional sub-minute cap."""
     if key.burst_window_seconds is None or key.rpm is None:
         return 0, 0

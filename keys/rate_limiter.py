@@ -6,7 +6,9 @@ a minute. `lua/user_limits.lua` takes a request from both buckets, or from neith
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,11 +19,12 @@ from core.once import once
 from core.redis_calls import Calls
 from core.redis_connection import shared_redis
 from core.settings import LARGEST_RATE, Settings, get_settings
+from keys.local_buckets import LocalBuckets
 from keys.reservations import Overdrawn
 from lua import user_limit_calls
 from lua.loader import ScriptCall
 from lua.names import Names
-from lua.user_limit_calls import Allowance, Whose
+from lua.user_limit_calls import Allowance, Empty, Whose
 
 
 class RateLimiter:
@@ -33,6 +36,8 @@ class RateLimiter:
         each_user: what a user may ask who has no limit of their own; None for no limit.
         all_users: what all may ask together, with those who name no user; None for no limit.
         minute_seconds: the length of a minute; 60 but in demos and tests.
+        routers: how many share the limits, while Redis is away and requests are admitted all the
+            same; else None.
 
     Example:
         >>> limiter = get_rate_limiter()                           # doctest: +SKIP
@@ -49,12 +54,16 @@ class RateLimiter:
         each_user: Allowance | None = None,
         all_users: Allowance | None = None,
         minute_seconds: float = 60.0,
+        routers: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._redis = redis
         self._names = names
         self._each_user = each_user
         self._all_users = all_users
         self._minute_ms = round(minute_seconds * 1000)
+        self._routers = routers
+        self._local = LocalBuckets(each_user, all_users, self._minute_ms)
+        self._local_lock = threading.Lock()
 
     def take(self, user_id: str | None) -> Overdrawn | None:
         """Take one request of a user, in one round trip, or in none where no limit is set.
@@ -68,8 +77,35 @@ class RateLimiter:
         call = self.take_call(user_id)
         if call is None:
             return None
-        with _storage("take from the users' limits"):
-            return self.read_take(call.run(self._redis))
+        try:
+            with _storage("take from the users' limits"):
+                if self._local.anything_taken:
+                    self._tell_taken()
+                return self.read_take(call.run(self._redis))
+        except StorageError:
+            routers = self._routers()
+            if routers is None:
+                raise
+            with self._local_lock:
+                now_ms = int(time.monotonic() * 1000)
+                return _overdrawn(self._local.take(user_id, routers, now_ms))
+
+    def _tell_taken(self) -> None:
+        """Charge in Redis what was taken while it was away."""
+        with self._local_lock:
+            if self._routers() is not None:
+                return
+            taken = self._local.taken()
+        if not taken:
+            return
+        user_limit_calls.charge(
+            self._redis,
+            self._names,
+            taken,
+            each_user=self._each_user,
+            all_users=self._all_users,
+            minute_ms=self._minute_ms,
+        )
 
     def take_call(self, user_id: str | None) -> ScriptCall | None:
         """`take` for a pipeline of the caller's, whose result goes to `read_take`; None: admitted.
@@ -91,11 +127,7 @@ class RateLimiter:
         with _storage("take from the users' limits"):
             if isinstance(result, Exception):
                 raise result
-        empty = user_limit_calls.taken(result)
-        if empty is None:
-            return None
-        source = "user" if empty.whose is Whose.USERS_OWN else "all_users"
-        return Overdrawn(source, empty.wait_ms / 1000)
+        return _overdrawn(user_limit_calls.taken(result))
 
     def set_user_limit(self, user_id: str, rpm: int, burst: int | None = None) -> None:
         """Give a user a limit of their own, in all processes and from the next request on.
@@ -151,8 +183,13 @@ def get_rate_limiter() -> RateLimiter:
     return build_rate_limiter(get_settings(), shared_redis())
 
 
-def build_rate_limiter(settings: Settings, redis: Calls) -> RateLimiter:
+def build_rate_limiter(
+    settings: Settings, redis: Calls, routers: Callable[[], int | None] = lambda: None
+) -> RateLimiter:
     """A RateLimiter from settings and a connection to Redis.
+
+    Args:
+        routers: see `RateLimiter`.
 
     Raises:
         ConfigurationError: a burst is set without its rate.
@@ -163,7 +200,15 @@ def build_rate_limiter(settings: Settings, redis: Calls) -> RateLimiter:
         each_user=_allowance(settings, "user_rpm_default", "user_burst_default"),
         all_users=_allowance(settings, "global_rpm_max", "global_burst_max"),
         minute_seconds=settings.rate_window_seconds,
+        routers=routers,
     )
+
+
+def _overdrawn(empty: Empty | None) -> Overdrawn | None:
+    if empty is None:
+        return None
+    source = "user" if empty.whose is Whose.USERS_OWN else "all_users"
+    return Overdrawn(source, empty.wait_ms / 1000)
 
 
 def _allowance(settings: Settings, rate: str, size: str) -> Allowance | None:

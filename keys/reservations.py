@@ -8,8 +8,23 @@ from dataclasses import dataclass
 from core.errors import RequestTooLarge
 from core.types import ProviderQuota, Usage
 from keys.policies import Need
+from keys.pool import Plan
 from keys.spec import KeySpec
 from lua.limiter_types import NEVER, Charge, Mark, NoRoom, Refusal, Shard, Weights
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One reservation to be made: on which keys, for what, under which id.
+
+    Args:
+        lease_seconds: how long parallel slots and output are held if this process dies.
+    """
+
+    plan: Plan
+    need: Need
+    id: str
+    lease_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +34,7 @@ class Reservation:
     Args:
         ready_at: the monotonic time (s) at which Redis counts the request; it is to be sent now.
         waited: seconds that it stood in the queue.
+        lease_seconds: how long it holds what does not age if this process dies.
     """
 
     id: str
@@ -28,6 +44,7 @@ class Reservation:
     shard: Shard
     ready_at: float
     waited: float = 0.0
+    lease_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import heapq
 import itertools
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,9 @@ _log = logging.getLogger(__name__)
 
 LISTEN_SECONDS = 0.2
 """So long the listener sleeps on its socket before it looks whether it shall end."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+"""Seconds between two tries to open the channel again: from the first, doubled, to the longest."""
 
 Wake = Callable[[Shard, GroupKeys], None]
 
@@ -56,6 +60,7 @@ class WaitingRoom:
         wake: calls wake.lua for a group.
         patience: seconds without any news after which a group is looked at all the same, in case
             the process that should have done it has died.
+        away: whether Redis is known to be away, so that its channel need not be tried.
     """
 
     _pubsub: Any
@@ -68,12 +73,14 @@ class WaitingRoom:
         wake: Wake,
         *,
         patience: float,
+        away: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._make_pubsub = pubsub
         self._channel = channel
         self._wake = wake
         self._patience = patience
+        self._away = away
         self._clock = clock
         self._reset()
 
@@ -110,6 +117,12 @@ class WaitingRoom:
             if due is None or at < due:
                 self._push(at, shard, group)
                 self._changed.notify()
+
+    def disturb(self) -> None:
+        """Redis is lost: whoever waits looks again."""
+        for ticket in list(self._tickets.values()):
+            ticket.lost = True
+            ticket.told.set()
 
     def close(self) -> None:
         """End the threads and the subscription. Whoever waits is left to its deadline."""
@@ -156,28 +169,30 @@ class WaitingRoom:
         thread.start()
 
     def _listen(self, pubsub: Any) -> None:
+        pause = FIRST_PAUSE
         while not self._closed:
             try:
                 message = pubsub.get_message(timeout=LISTEN_SECONDS)
             except (RedisError, ValueError, OSError) as error:
                 if self._closed:
                     return
-                _log.warning("the waiting room's channel is away: %s", error)
-                time.sleep(0.25)
+                if pause == FIRST_PAUSE:
+                    _log.info("the waiting room's channel is away: %s", error)
+                    self.disturb()
+                time.sleep(pause * random.uniform(0.75, 1.25))
+                while self._away() and not self._closed:
+                    time.sleep(FIRST_PAUSE)
+                pause = min(LONGEST_PAUSE, 2 * pause)
                 continue
+            pause = FIRST_PAUSE
             if message is None:
                 continue
             self._last_news = self._clock()
             if message["type"] == "message":
                 self._hear(str(message["data"]))
             elif message["type"] == "subscribe":
-                self._connected_again()
-
-    def _connected_again(self) -> None:
-        # The server may have restarted without its queues, and what was told meanwhile is lost.
-        for ticket in list(self._tickets.values()):
-            ticket.lost = True
-            ticket.told.set()
+                # It may have restarted without its queues, and what was told meanwhile is lost.
+                self.disturb()
 
     def _hear(self, text: str) -> None:
         kind, *parts = text.split("#")
@@ -211,7 +226,7 @@ class WaitingRoom:
             try:
                 self._wake(shard, group)
             except RedisError as error:
-                _log.warning("a group of the queue could not be looked at: %s", error)
+                _log.info("a group of the queue could not be looked at: %s", error)
                 self.look_later(shard, group, 0.5)
 
     def _look_after_silence(self, now: float) -> None:

@@ -76,8 +76,8 @@ def _assemble(
         keys=keys,
         secrets=CachedSecrets(store, settings.secret_cache_ttl_seconds),
         providers=providers or get_provider_registry().fresh(),
-        conversations=ConversationStore(connection, names, settings.conversation_ttl_seconds),
-        limiter=build_rate_limiter(settings, connection),
+        conversations=ConversationStore(keys.calls, names, settings.conversation_ttl_seconds),
+        limiter=build_rate_limiter(settings, keys.calls, keys.routers_while_away),
     )
     around = Surroundings(
         rules=RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000),

@@ -7,6 +7,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from core.errors import ConversationUnavailable, SecretError
+from keys.outage import State
 from llm.parts import RouterParts
 
 PROBED_SECRETS = 50
@@ -17,7 +18,9 @@ def health_of(parts: RouterParts) -> dict[str, Any]:
     """The health of Redis, keys, conversations and secrets.
 
     Returns:
-        `healthy` for the whole and, for each part, a dict with `healthy` and `reason`.
+        `healthy` for the whole and, for each part, a dict with `healthy` and `reason`. While Redis
+        is away and requests go on within this process's share, the whole is healthy (a balancer
+        that took all of them out would make it worse) and `degraded`.
     """
     redis = _redis(parts)
     checks = {
@@ -26,11 +29,22 @@ def health_of(parts: RouterParts) -> dict[str, Any]:
         "conversations": _conversations(parts),
         "secrets": _secrets(parts),
     }
-    return {"healthy": all(check["healthy"] for check in checks.values()), **checks}
+    failing = {name for name, check in checks.items() if not check["healthy"]}
+    goes_on = redis.get("state") == State.AWAY.value and checks["keys"]["healthy"]
+    healthy = not failing or (goes_on and failing <= {"redis", "conversations"})
+    return {"healthy": healthy, "degraded": bool(failing), **checks}
 
 
 def _redis(parts: RouterParts) -> dict[str, Any]:
     where = parts.redis.description
+    troubles = [o for o in parts.driver.keys.outages() if o.state is not State.UP]
+    if troubles:
+        return {
+            "healthy": all(outage.away is None for outage in troubles),
+            "reason": "; ".join(outage.describe() for outage in troubles),
+            "kind": parts.redis.kind,
+            "state": max(troubles, key=lambda o: o.away is not None).state.value,
+        }
     try:
         parts.redis.client.ping()
     except RedisError as error:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.redis_calls import Calls
+from core.redis_watch import StateLost
 from lua.limiter_types import (
     NO_PATIENCE,
     Explanation,
@@ -41,6 +42,7 @@ def reserve(
     lease_ms: int,
     rotation: int,
     patience: Patience = NO_PATIENCE,
+    epoch: str = "",
     now_ms: int | None = None,
 ) -> Reserved | NoRoom | Waits:
     """Choose among candidates and reserve, or join the queue, in one round trip.
@@ -50,6 +52,10 @@ def reserve(
         candidates: their rows, as candidates.lua describes them, the best tier first.
         tiers: how many candidates each tier has, "3,2".
         lease_ms: how long what does not age is held for a client that died.
+        epoch: the one in which the server is believed to be; "" for any.
+
+    Raises:
+        StateLost: the server is in another epoch; nothing was reserved.
     """
     answer = load("reserve").run(
         redis,
@@ -73,10 +79,13 @@ def reserve(
             int(shard.hears_all),
             len(weights),
             tiers,
+            epoch,
             *_packed(weights),
             *candidates,
         ],
     )
+    if answer[0] == 3:
+        raise StateLost("the server was restarted, replaced or emptied")
     if answer[0] == 1:
         return Reserved(answer[1], answer[2] - 1, answer[3], _passed_over(answer[4:]))
     if answer[0] == 2:

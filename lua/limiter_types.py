@@ -114,6 +114,7 @@ class Shard:
     waiters: str
     deadlines: str
     ratios: str
+    routers: str
     hears_all: bool = True
 
 

@@ -49,6 +49,10 @@ class Names:
         """Sorted set: when (ms) what `waiters` holds can be forgotten."""
         return f"{self.prefix}:{{{shard}}}:deadlines"
 
+    def routers(self, shard: str) -> str:
+        """Sorted set: the routers that use a shard, by when (ms) they were heard last."""
+        return f"{self.prefix}:{{{shard}}}:routers"
+
     def ratios(self, shard: str) -> str:
         """Hash by model: its real input tokens for 1,000 estimated ones."""
         return f"{self.prefix}:{{{shard}}}:ratios"

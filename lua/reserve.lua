@@ -20,6 +20,7 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       12 1 if the number of a channel's listeners can be trusted (not on a cluster)
       13 W, the number of weights
       14 sizes of the tiers, "3,2": the first three candidates are tried before the other two
+      15 the epoch in which the router believes to be (see beat.lua), '' where it knows none
       then W weights, and the candidates' rows (see includes/candidates.lua)
 
 Within a tier the candidate with the largest share of room left wins; one that has at least half
@@ -29,6 +30,7 @@ Returns {1, now, candidate, slot, passed over ...}  reserved; slot is where it w
         {0, now, when, passed over ...}  no room; when: ms of the next opening, -1 unknown, -2 never
         {2, now, (candidate, ms) ...}  it waits; for each candidate named, wake.lua is to be called
                                        at that time, as nobody else will
+        {3, now} this is another epoch: nothing was changed
    "passed over" is three numbers each: candidate, why (see WHY in candidates.lua), until when in ms
 ]]
 --- @include "clock"
@@ -39,6 +41,9 @@ Returns {1, now, candidate, slot, passed over ...}  reserved; slot is where it w
 --- @include "queue"
 
 local now = read_clock(ARGV[1])
+if ARGV[15] ~= '' and redis.call('HGET', KEYS[3], '#epoch') ~= ARGV[15] then
+  return {3, now}
+end
 local geometry = ring_geometry(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
 local id, lease_ms, max_wait = ARGV[8], tonumber(ARGV[6]), tonumber(ARGV[9])
 
@@ -55,7 +60,7 @@ local pool = {
   health = KEYS[2], waiters = KEYS[3], deadlines = KEYS[4],
   life = tonumber(ARGV[5]), heard = ARGV[12] == '1',
 }
-local first_weights, first_candidate = 15, 15 + tonumber(ARGV[13])
+local first_weights, first_candidate = 16, 16 + tonumber(ARGV[13])
 
 local weights = {}
 local function candidate_at(index)

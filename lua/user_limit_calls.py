@@ -5,6 +5,7 @@ Times are in milliseconds; `now_ms` replaces the clock of Redis in tests.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -70,6 +71,30 @@ def taken(result: Any) -> Empty | None:
     """What `take_call` answered; None if the request was taken."""
     whose, wait_ms = result
     return Empty(Whose(whose), wait_ms) if whose else None
+
+
+def charge(
+    redis: Calls,
+    names: Names,
+    taken: Mapping[str | None, int],
+    *,
+    each_user: Allowance | None,
+    all_users: Allowance | None,
+    minute_ms: int = 60_000,
+    now_ms: int | None = None,
+) -> None:
+    """Charge buckets with requests that were taken while Redis was away.
+
+    Args:
+        taken: requests by user; None stands for all users.
+    """
+    keys, args = [names.user_limits()], list[str | int]()
+    for owner, requests in taken.items():
+        allowance = all_users if owner is None else each_user
+        if allowance is not None:
+            keys.append(names.user_bucket(owner))
+            args += (allowance.rpm, owner or "", requests)
+    load("charge_users").run(redis, keys, ["" if now_ms is None else now_ms, minute_ms, *args])
 
 
 def set_limit(redis: Calls, names: Names, user_id: str, allowance: Allowance) -> None:

@@ -16,6 +16,9 @@ from core.events import (
     KeyCooledDown,
     KeysLoaded,
     KeysRejected,
+    RedisAway,
+    RedisBack,
+    RedisRecovering,
     RequestFinished,
     SettleFailed,
     StorageDegraded,
@@ -31,6 +34,9 @@ _LEVELS: dict[type[Event], tuple[int, str]] = {
     ConversationNotSaved: (logging.ERROR, "turn not saved"),
     KeysLoaded: (logging.INFO, "keys loaded"),
     KeysRejected: (logging.ERROR, "edit of keys refused; the keys in force stay"),
+    RedisAway: (logging.ERROR, "Redis is away"),
+    RedisRecovering: (logging.WARNING, "Redis answers again"),
+    RedisBack: (logging.WARNING, "Redis decides again"),
     StorageDegraded: (logging.WARNING, "limits degraded"),
 }
 

@@ -8,17 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from prometheus_client import REGISTRY, Counter, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from core.errors import StorageError
 from core.events import (
+    AdmittedLocally,
     AttemptFinished,
     CapacityWaited,
     ConversationNotSaved,
     Event,
     KeysRejected,
+    RedisAway,
+    RedisBack,
+    RedisRecovering,
     RequestFinished,
     SettleFailed,
     UserRefused,
@@ -53,6 +57,18 @@ FAULTS = Counter(
     "request_router_faults", "What went wrong beside the answers, by kind of event", ["kind"]
 )
 
+REDIS_UP = Gauge(
+    "request_router_redis_up", "1 while Redis can do its work, 0 while any part of it is away"
+)
+REDIS_UP.set(1)
+REDIS_RECOVERING = Gauge(
+    "request_router_redis_recovering",
+    "1 while Redis answers, but may not know all that was used",
+)
+LOCAL = Counter(
+    "request_router_local_admissions", "Requests admitted while Redis was away", ["provider"]
+)
+
 
 @lru_cache(maxsize=4096)
 def _child(counter: Counter, *labels: str) -> Counter:
@@ -65,6 +81,7 @@ class _KeyGauges(Collector):
 
     def __init__(self) -> None:
         self.sources: list[Statuses] = []
+        self._missing = False
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         rpm = GaugeMetricFamily("key_rpm_used", "Requests in the current window", labels=["key_id"])
@@ -84,18 +101,24 @@ class _KeyGauges(Collector):
 
     def _statuses(self) -> Iterable[Mapping[str, Any]]:
         found: dict[str, Mapping[str, Any]] = {}
+        missing = False
         for source in self.sources:
             try:
                 found.update((status["key_id"], status) for status in source())
             except StorageError as error:
                 FAULTS.labels("StorageError").inc()
-                _log.warning("the keys' metrics are missing: %s", error)
+                if not self._missing:  # one line, not one a scrape
+                    _log.warning("the keys' metrics are missing: %s", error)
+                missing = True
+        self._missing = missing
         return found.values()
 
 
 _gauges = _KeyGauges()
 _lock = threading.Lock()
 _served_port: int | None = None
+_away: set[str] = set()
+_recovering: set[str] = set()
 
 
 def follow_with_metrics(settings: Settings, statuses: Statuses) -> Callable[[], None]:
@@ -145,8 +168,23 @@ def _count(event: Event) -> None:
                 RATE_LIMITED.labels("router").inc()
         case UserRefused():
             _child(RATE_LIMITED, event.source).inc()
+        case AdmittedLocally():
+            _child(LOCAL, event.provider).inc()
+        case RedisAway() | RedisRecovering() | RedisBack():
+            _follow_redis(event)
         case SettleFailed() | ConversationNotSaved() | KeysRejected():
             FAULTS.labels(type(event).__name__).inc()
+
+
+def _follow_redis(event: RedisAway | RedisRecovering | RedisBack) -> None:
+    with _lock:
+        for parts, kind in ((_away, RedisAway), (_recovering, RedisRecovering)):
+            if isinstance(event, kind):
+                parts.add(event.redis)
+            else:
+                parts.discard(event.redis)
+        REDIS_UP.set(0 if _away else 1)
+        REDIS_RECOVERING.set(1 if _recovering else 0)
 
 
 def _serve(port: int | None, address: str) -> None:

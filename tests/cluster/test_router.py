@@ -153,7 +153,7 @@ def test_a_provider_whose_node_is_gone_is_left_for_another(
 ) -> None:
     with Cluster(tmp_path / "own", options={"cluster-require-full-coverage": "no"}) as cluster:
         keys = [key("a", "anthropic"), key("b", "openai", priority=1)]
-        router = make_router(keys=keys, redis_url=cluster.url)
+        router = make_router(keys=keys, redis_url=cluster.url, llm_on_redis_down="fail")
         assert served(router, 2) == {"anthropic": 2}
         cluster.master_of(key_slot(b"anthropic")).kill()
         assert served(router, 3) == {"openai": 3}

@@ -14,9 +14,10 @@ from redis.sentinel import SentinelConnectionPool
 from core.redis_connection import open_redis
 from core.redis_sentinel import SentinelCalls
 from core.redis_urls import pool_options
+from keys.outage import State
 from tests.conftest import MakeSettings
 from tests.constellations import AT_ONCE, Watched, until
-from tests.integration.routers import MakeRouter, key
+from tests.integration.routers import MakeRouter, key, manager_of
 from tests.servers import PlainServer
 
 
@@ -24,7 +25,9 @@ def test_after_the_master_died_the_router_goes_on_with_the_same_counts(
     make_router: MakeRouter, tmp_path: Path
 ) -> None:
     with Watched(tmp_path / "watched") as watched:
-        router = make_router(keys=[key("a", rpm=6)], redis_url=watched.url)
+        router = make_router(
+            keys=[key("a", rpm=6)], redis_url=watched.url, llm_on_redis_down="fail"
+        )
         assert [router.send_one_shot("Hello")["success"] for _ in range(3)] == [True] * 3
         assert router.send_chat("chat-1", "Hello", "alice")["success"]
         with redis_py.Redis.from_url(watched.master.url) as client:
@@ -40,6 +43,26 @@ def test_after_the_master_died_the_router_goes_on_with_the_same_counts(
         assert refused["error_type"] == "rate_limited", "the counts went along"
         store = router._parts.driver.conversations
         assert len(store.get_history("chat-1")) == 4
+
+
+def test_what_was_admitted_during_a_failover_is_charged_to_the_new_master(
+    make_router: MakeRouter, tmp_path: Path
+) -> None:
+    with Watched(tmp_path / "watched") as watched:
+        router = make_router(keys=[key("a", rpm=8)], redis_url=watched.url)
+        assert [router.send_one_shot("Hello")["success"] for _ in range(3)] == [True] * 3
+        outage = manager_of(router).outages()[0]
+        until(lambda: outage.routers == 1, "the first beat")
+        watched.replica.freeze()  # what follows is lost with the master
+        assert router.send_one_shot("Hello")["success"]
+        watched.master.kill()
+        watched.replica.thaw()
+        assert router.send_one_shot("Hello")["success"], "within its share"
+        assert router.send_chat("c", "Hi")["error_type"] == "conversation_unavailable"
+        until(lambda: outage.state is State.UP, "the replica's promotion", 20)
+        assert manager_of(router).get_key_status("a")["rpm"]["used"] == 5
+        outcomes = [router.send_one_shot("Hello")["success"] for _ in range(4)]
+        assert outcomes == [True] * 3 + [False]
 
 
 def test_commands_and_news_follow_the_master(settings: MakeSettings, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Redis forgets its scripts, dies, hangs and refuses; requests get a typed answer, and it heals."""
+"""Redis forgets its scripts, dies, hangs and refuses; with `LLM_ON_REDIS_DOWN=fail` requests get a
+typed answer, and it heals. What `local` makes of it is in test_redis_trouble.py."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 
+from core.errors import StorageError
 from core.events import ConversationNotSaved, Event, SettleFailed
 from core.redis_connection import RedisConnection
 from llm.router import RequestRouter
@@ -41,6 +43,7 @@ def router(make_router: MakeRouter, server: PlainServer) -> RequestRouter:
         keys=[key("a", rpm=10_000, max_parallel=100), key("b", rpm=10_000)],
         redis_url=server.url,
         redis_timeout_seconds=0.5,
+        llm_on_redis_down="fail",
     )
     assert made.send_one_shot("Hello")["success"]
     return made
@@ -107,7 +110,7 @@ def test_a_dead_redis_is_a_typed_failure_at_once_and_a_living_one_serves_again(
     assert took < 1
     assert simulator.report()["totals"]["accepted"] == sent, "nothing is sent unreserved"
     server.start()
-    assert router.send_one_shot("Hello")["success"]
+    wait_for(lambda: router.send_one_shot("Hello")["success"])
 
 
 def test_without_its_history_a_chat_is_refused_with_an_error_of_its_own(
@@ -130,7 +133,7 @@ def test_health_says_that_redis_is_away_and_does_not_raise(
         assert health[part]["healthy"] is False
         assert health[part]["reason"]
     server.start()
-    assert router.health_check()["healthy"]
+    wait_for(lambda: router.health_check()["healthy"])
 
 
 def test_a_crash_under_load_gives_answers_or_typed_failures_and_heals(
@@ -170,7 +173,7 @@ def test_an_answer_is_not_lost_when_redis_dies_before_it_is_settled(
         assert one_shot.result()["success"]
         assert chat.result()["success"]
     kinds = Counter(type(event) for event in events)
-    assert kinds[SettleFailed] == 2
+    assert kinds[SettleFailed] == 0, "it is told when Redis is back"
     assert kinds[ConversationNotSaved] == 1
 
 
@@ -262,10 +265,10 @@ def test_a_redis_that_takes_no_writes_is_a_typed_failure(
     assert reply["error_type"] == "redis_unavailable"
     assert simulator.report()["totals"]["accepted"] == sent
     refuse_writes(admin, False)
-    assert router.send_one_shot("Hello")["success"]
+    wait_for(lambda: router.send_one_shot("Hello")["success"])
 
 
-def test_a_settlement_that_was_lost_heals_by_ageing(
+def test_a_settlement_that_redis_refused_is_told_when_it_is_back(
     make_router: MakeRouter,
     server: PlainServer,
     admin: redis_py.Redis,
@@ -284,10 +287,18 @@ def test_a_settlement_that_was_lost_heals_by_ageing(
         refuse_writes(admin, True)
         assert sent.result()["success"]
     refuse_writes(admin, False)
-    assert [type(event) for event in events].count(SettleFailed) == 1
-    assert manager_of(router).get_key_status("a")["tpm"]["used"] == 8, "as it was reserved"
+    assert SettleFailed not in [type(event) for event in events]
+    wait_for(lambda: used_tokens(router) == 1)
     assert router.send_one_shot("Hello")["error_type"] == "rate_limited"
     assert router.send_one_shot("Hello", max_wait=8)["success"]
+
+
+def used_tokens(router: RequestRouter) -> int | None:
+    """What Redis counts; None while it is away."""
+    try:
+        return manager_of(router).get_key_status("a")["tpm"]["used"]
+    except StorageError:
+        return None
 
 
 def refuse_writes(admin: redis_py.Redis, refuse: bool) -> None:

@@ -26,7 +26,7 @@ from lua.loader import load
 from lua.names import Names
 from lua.user_limit_calls import Allowance
 from tests.conftest import MakeSettings
-from tests.integration.routers import MakeRouter, key, manager_of
+from tests.integration.routers import MakeRouter, key, manager_of, wait_for
 from tests.servers import PlainServer
 
 
@@ -223,7 +223,7 @@ def test_without_redis_the_limits_are_a_typed_refusal(
     make: Callable[..., RequestRouter], tmp_path: Any, redis_server: RedisConnection
 ) -> None:
     with PlainServer(tmp_path / "gone") as server:
-        router = make(user_rpm_default=9, redis_url=server.url)
+        router = make(user_rpm_default=9, redis_url=server.url, llm_on_redis_down="fail")
         assert router.send_one_shot("Hello", user_id="bo")["success"]
         server.kill()
         assert router.send_one_shot("Hello", user_id="bo")["error_type"] == "redis_unavailable"
@@ -231,7 +231,7 @@ def test_without_redis_the_limits_are_a_typed_refusal(
         with pytest.raises(StorageError):
             limiter_of(router).set_user_limit("bo", 5)
         server.start()
-        assert router.send_one_shot("Hello", user_id="bo")["success"]
+        wait_for(lambda: router.send_one_shot("Hello", user_id="bo")["success"])
 
 
 def test_a_limit_that_cannot_be_written_refuses_a_chat_as_well(

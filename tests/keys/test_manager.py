@@ -425,14 +425,16 @@ def test_redis_out_of_reach_is_a_typed_error_and_no_failure_of_the_health_check(
 ) -> None:
     (tmp_path / "keys.json").write_text(text_of(entry("a")))
     with PlainServer(tmp_path / "server") as server:
-        chosen = settings(redis_url=server.url, keys_file=tmp_path / "keys.json")
+        chosen = settings(
+            redis_url=server.url, keys_file=tmp_path / "keys.json", llm_on_redis_down="fail"
+        )
         with open_redis(chosen) as connection:
             manager = build_key_manager(chosen, connection)
             reservation = reserve(manager)
             server.kill()
+            settle(manager, reservation, charge_unsent())  # it is told later
             for act in (
                 lambda: reserve(manager),
-                lambda: settle(manager, reservation, charge_unsent()),
                 lambda: manager.get_key_status("a"),
                 lambda: manager.mark_key_unhealthy("a", 1),
                 lambda: manager.mark_key_healthy("a"),

@@ -40,7 +40,7 @@ from llm.routing.flow import RetryRules, Surroundings, route
 from llm.tokens import TokenCounter
 from lua.limiter_types import Shard
 
-SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios")
+SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios", "routers")
 ANSWER = ProviderReply("Hi!", "m", "stop", Usage(input=7, output=3))
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from core import events as all_events
 from core.events import (
+    AdmittedLocally,
     AttemptFinished,
     CapacityWaited,
     ConversationNotSaved,
@@ -22,6 +23,9 @@ from core.events import (
     KeyCooledDown,
     KeysLoaded,
     KeysRejected,
+    RedisAway,
+    RedisBack,
+    RedisRecovering,
     RequestFinished,
     SettleFailed,
     StorageDegraded,
@@ -49,6 +53,10 @@ ONE_OF_EACH: list[tuple[Event, str]] = [
     (KeysLoaded("keys.json", 3), "INFO"),
     (KeysRejected("keys.json", "keys.json:1: no JSON"), "ERROR"),
     (StorageDegraded("in process only"), "WARNING"),
+    (RedisAway("Redis at here", "refused", True, 4), "ERROR"),
+    (RedisRecovering("Redis at here", "it was away", 7), "WARNING"),
+    (RedisBack("Redis at here", 1.5, 7), "WARNING"),
+    (AdmittedLocally("a", "openai"), "DEBUG"),
 ]
 
 

@@ -232,7 +232,12 @@ def test_a_redis_out_of_reach_costs_the_gauges_and_not_the_counters(
     make_router: MakeRouter, simulator: SimulatedProvider, tmp_path: Any
 ) -> None:
     with PlainServer(tmp_path / "server") as server:
-        router = make_router(keys=[key("a")], redis_url=server.url, redis_timeout_seconds=0.5)
+        router = make_router(
+            keys=[key("a")],
+            redis_url=server.url,
+            redis_timeout_seconds=0.5,
+            llm_on_redis_down="fail",
+        )
         router.send_one_shot("Hello")
         failed = Change("request_router_requests_total", outcome="redis_unavailable")
         server.kill()
