@@ -53,6 +53,13 @@ class Calls(Protocol):
     def close(self) -> None: ...
 
 
+class OwnCalls(Calls, Protocol):
+    """The same of those who have the connections."""
+
+    def leave_loop(self) -> None:
+        """Close the connection that the tasks of the running loop share."""
+
+
 class QuickCalls:
     """Commands on connections of its own, made as `pool` would make them, as many as threads call.
 
@@ -89,6 +96,10 @@ class QuickCalls:
         """Close the idle connections; one in use is closed when its command ends."""
         self._closed = True
         self._drop_idle()
+
+    def leave_loop(self) -> None:
+        """See `RedisConnection.leave_loop`."""
+        self._links.drop()
 
     def _run(self, packed: bytes, count: int) -> list[Any]:
         if on_a_task():
@@ -171,6 +182,9 @@ class PooledCalls:
             except redis.ResponseError as error:
                 replies.append(error)
         return replies
+
+    def leave_loop(self) -> None:
+        """Nothing: tasks and threads use the same."""
 
     def close(self) -> None:
         """Nothing: the connections are the client's."""

@@ -91,6 +91,11 @@ class ClusterCalls:
         for node in list(self._nodes.values()):
             node.close()
 
+    def leave_loop(self) -> None:
+        """See `RedisConnection.leave_loop`."""
+        for node in list(self._nodes.values()):
+            node.leave_loop()
+
     # -- inside --------------------------------------------------------------------------------
 
     def _run(self, command: Command) -> Any:

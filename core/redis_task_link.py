@@ -61,6 +61,8 @@ class TaskLink:
         self._retired = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
+        self._heard = 0
+        self._looked = -math.inf
         self.closed = False
         self._loop.add_reader(self._socket.fileno(), self._readable)
 
@@ -129,6 +131,7 @@ class TaskLink:
                 data = self._socket.recv(_READ_BYTES)
                 if not data:
                     raise ConnectionResetError("closed by the server")
+                self._heard += len(data)
                 self._reader.feed(data)
                 if not self._encrypted:
                     break  # of a TLS record more may be there without the loop knowing
@@ -163,13 +166,23 @@ class TaskLink:
         self._timer = self._loop.call_at(at, self._look)
 
     def _look(self) -> None:
-        """Somebody's time may be over; then all behind it wait in vain too."""
+        """Somebody's time may be over; then all behind it wait in vain too.
+
+        Unless it was this loop that was late: the answer may be there unread, or the command have
+        left only now. Then the server has a moment more.
+        """
         self._timer, self._timer_at = None, math.inf
-        if not self._waiting:
+        heard = self._heard
+        self._readable()
+        if self.closed or not self._waiting:
             return
+        now = self._loop.time()
         soonest = min(exchange.until for exchange in self._waiting)
-        if soonest > self._loop.time():
+        if soonest > now:
             self._wake_at(soonest)
+        elif self._heard != heard or now - self._looked > 2 * _LEAST_SECONDS:
+            self._looked = now
+            self._wake_at(now + _LEAST_SECONDS)
         else:
             self._fail(redis.TimeoutError(f"{self._where} did not answer in time"))
 

@@ -10,6 +10,7 @@ from core.settings import Settings, get_settings
 from keys.manager import KeyManager, build_key_manager, get_key_manager
 from keys.rate_limiter import build_rate_limiter
 from keys.secret_store import CachedSecrets, SecretStore, get_secret_store
+from llm.async_router import AsyncRequestRouter
 from llm.parts import RouterParts
 from llm.providers.registry import ProviderRegistry, get_provider_registry
 from llm.router import RequestRouter
@@ -42,6 +43,55 @@ def build_router(
         >>> router.health_check()["healthy"]                # doctest: +SKIP
         True
     """
+    return RequestRouter(_parts(settings, providers, secret_store))
+
+
+def build_async_router(
+    settings: Settings | None = None,
+    *,
+    providers: ProviderRegistry | None = None,
+    secret_store: SecretStore | None = None,
+) -> AsyncRequestRouter:
+    """Make a router of its own for tasks. It may take a second where it starts a server.
+
+    Args, raises:
+        As `build_router`.
+
+    Example:
+        >>> async with build_async_router() as router:      # doctest: +SKIP
+        ...     (await router.health_check())["healthy"]
+        True
+    """
+    return AsyncRequestRouter(_parts(settings, providers, secret_store))
+
+
+def build_process_router() -> RequestRouter:
+    """The router that shares its Redis and its keys with all of this process.
+
+    Raises:
+        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
+    """
+    return RequestRouter(_process_parts())
+
+
+def build_process_async_router() -> AsyncRequestRouter:
+    """The router for tasks that shares its Redis and its keys with all of this process.
+
+    Raises:
+        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
+    """
+    return AsyncRequestRouter(_process_parts())
+
+
+def _process_parts() -> RouterParts:
+    return _assemble(get_settings(), shared_redis(), get_key_manager(), None, None, ())
+
+
+def _parts(
+    settings: Settings | None,
+    providers: ProviderRegistry | None,
+    secret_store: SecretStore | None,
+) -> RouterParts:
     settings = settings or get_settings()
     connection = open_redis(settings)
     try:
@@ -53,15 +103,6 @@ def build_router(
         raise
 
 
-def build_process_router() -> RequestRouter:
-    """The router that shares its Redis and its keys with all of this process.
-
-    Raises:
-        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
-    """
-    return _assemble(get_settings(), shared_redis(), get_key_manager(), None, None, ())
-
-
 def _assemble(
     settings: Settings,
     connection: RedisConnection,
@@ -69,7 +110,7 @@ def _assemble(
     providers: ProviderRegistry | None,
     secret_store: SecretStore | None,
     giving_back: tuple[Callable[[], None], ...],
-) -> RequestRouter:
+) -> RouterParts:
     store = secret_store or get_secret_store(settings)
     names = Names(settings.redis_key_prefix)
     driver = Parts(
@@ -89,4 +130,4 @@ def _assemble(
     unfollow_logs = follow_with_logs(settings)
     unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
     on_close = (*giving_back, unfollow_metrics, unfollow_logs)
-    return RequestRouter(RouterParts(settings, connection, driver, around, on_close))
+    return RouterParts(settings, connection, driver, around, on_close)

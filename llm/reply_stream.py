@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -62,3 +62,41 @@ class ReplyStream(Iterator[StreamChunk]):
             closing.start()
         except RuntimeError:
             self._chunks.close()  # the interpreter is ending
+
+
+class AsyncReplyStream(AsyncIterator[StreamChunk]):
+    """The chunks of one answer, for one task at a time; as `ReplyStream`, with `async`.
+
+    A stream that is let go of is closed by its loop.
+
+    Example:
+        >>> async with router.stream_one_shot("Say hello.") as stream:     # doctest: +SKIP
+        ...     async for chunk in stream:
+        ...         print(chunk.text, end="")
+        Hello!
+    """
+
+    def __init__(self, chunks: AsyncGenerator[StreamChunk, None]) -> None:
+        self._chunks = chunks
+        self.reply: Reply | None = None
+
+    async def __anext__(self) -> StreamChunk:
+        chunk = await anext(self._chunks)
+        if chunk.reply is not None:
+            self.reply = chunk.reply
+        return chunk
+
+    async def aclose(self) -> None:
+        """Read no more; a second time, or after the last chunk, it does nothing."""
+        await self._chunks.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()

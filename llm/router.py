@@ -11,29 +11,17 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypedDict
+from typing import Any, Self
 
 from core.once import once
 from core.types import ChatRequest, Reply
+from llm.explanations import Explained, explain
 from llm.parts import RouterParts
 from llm.reply_stream import ReplyStream
 from llm.requests import Requests, asking
 from llm.routing.drivers import run, stream
 from llm.routing.flow import route
-from llm.routing.prompts import build_prompt, need_of, selection_of
 from llm.routing.replies import tell_finished
-
-if TYPE_CHECKING:
-    from keys.explain import KeyExplanation
-
-
-class Explained(TypedDict):
-    """What `RequestRouter.explain` tells."""
-
-    estimated_tokens: int
-    ratio: float
-    input_tokens: int
-    keys: list[KeyExplanation]
 
 
 class RequestRouter:
@@ -127,18 +115,7 @@ class RequestRouter:
             core.errors.NoKeys: no configured key fits.
             core.errors.StorageError: Redis did not answer.
         """
-        around, keys = self._parts.around, self._parts.driver.keys
-        selection = selection_of(request)
-        built = build_prompt(request, None, request.model_preference, around.tokens)
-        keys.refresh_ratios(selection)
-        ratio = around.ratio_of(selection)
-        need = need_of(request, built, ratio)
-        return Explained(
-            estimated_tokens=built.tokens,
-            ratio=ratio,
-            input_tokens=need.input,
-            keys=keys.explain(need, selection),
-        )
+        return explain(self._parts, request)
 
     def health_check(self) -> dict[str, Any]:
         """Whether requests can be served now, with a reason for each part.

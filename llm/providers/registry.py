@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from core.errors import ConfigurationError
-from llm.providers.base import AdapterFactory, ProviderAdapter
+from llm.providers.base import AdapterFactory, AsyncAdapter, ProviderAdapter
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -95,6 +95,15 @@ class ProviderRegistry:
             made = [self._adapters.pop(name) for name in self._factories if name in self._adapters]
         for adapter in made:
             adapter.close()
+
+    async def aclose(self) -> None:
+        """Close the adapters that factories made, with their connections of this event loop."""
+        with self._lock:
+            made = [self._adapters[name] for name in self._factories if name in self._adapters]
+        for adapter in made:
+            if isinstance(adapter, AsyncAdapter):
+                await adapter.aclose()
+        self.close()
 
     def _make(self, name: str) -> ProviderAdapter:
         factory = self._factories.get(name)

@@ -14,7 +14,7 @@ throws the error. So the same logic serves threads and tasks, and tests drive it
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import random
 from time import monotonic
 from typing import Any
@@ -252,16 +252,17 @@ class _Journey:
         while True:
             left = self._time_left()
             self._reservations += 1
+            reserve = Reserve(
+                need=need_of(request, prompt, self.around.ratio_of(selection)),
+                selection=selection,
+                reservation_id=f"{request.request_id}.{self._reservations}",
+                lease_seconds=left + LEASE_MARGIN_SECONDS,
+                avoid=frozenset(self._refused | self._flaky | self._throttled),
+                max_wait=max(0.0, min(request.max_wait - self._waited, left)),
+                priority=request.priority,
+            )
             try:
-                outcome: Reservation | Refused = yield Reserve(
-                    need=need_of(request, prompt, self.around.ratio_of(selection)),
-                    selection=selection,
-                    reservation_id=f"{request.request_id}.{self._reservations}",
-                    lease_seconds=left + LEASE_MARGIN_SECONDS,
-                    avoid=frozenset(self._refused | self._flaky | self._throttled),
-                    max_wait=max(0.0, min(request.max_wait - self._waited, left)),
-                    priority=request.priority,
-                )
+                outcome: Reservation | Refused = yield reserve
             except (NoKeys, RequestTooLarge):
                 if self._flaky:
                     # No other key is left: those that failed in passing get another chance.
@@ -274,6 +275,11 @@ class _Journey:
                 if self._last_error is not None:
                     raise self._last_error from None
                 raise
+            except (Exception, GeneratorExit):
+                raise
+            except BaseException:
+                yield from self._withdraw(reserve)
+                raise
             if isinstance(outcome, Refused) and self._flaky:
                 self._flaky.clear()
                 continue
@@ -284,6 +290,16 @@ class _Journey:
                 self._waited += outcome.waited
                 emit(CapacityWaited(request.request_id, True, outcome.waited))
             return outcome
+
+    def _withdraw(self, reserve: Reserve) -> Generator[Effect, Any, None]:
+        """Give back what was reserved, if it was: who was interrupted does not know. The same id
+        gets the same answer."""
+        try:
+            outcome: Reservation | Refused = yield replace(reserve, max_wait=0.0)
+        except RouterError:
+            return  # then it ages out
+        if isinstance(outcome, Reservation):
+            yield from self._settle(outcome, unsent_end())
 
     def _settle(
         self, reservation: Reservation, end: End, turn: Turn | None = None

@@ -85,6 +85,13 @@ async def stream_async(
     yield StreamChunk("", reply)
 
 
+async def all_settled() -> None:
+    """Wait until nothing is left of the cancelled tasks of this loop."""
+    loop = asyncio.get_running_loop()
+    left = [task for task in _finishing if task.get_loop() is loop]
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 async def _advance(
     flow: Flow,
     performer: TaskPerformer,
