@@ -12,6 +12,11 @@
     ├── StreamInterrupted               internal_error       a stream broke; its type is the cause's
     ├── AdapterFault                    internal_error       an adapter broke its contract
     ├── SecretError                     secret_unavailable   a key's secret cannot be had
+    │   ├── SecretNotFound              secret_unavailable   the store has none for the key
+    │   ├── SecretDenied                secret_unavailable   the store does not let us read it
+    │   ├── SecretStoreDown             secret_unavailable   sealed, out of reach, or too slow
+    │   ├── SecretMalformed             secret_unavailable   what is there can be no API key
+    │   └── SecretNotWritable           secret_unavailable   it is changed elsewhere, or not at all
     ├── StorageError                    redis_unavailable    Redis did not do what was asked
     │   └── ConversationUnavailable     conversation_unavailable
     └── ProviderError                   provider_unavailable an attempt at a provider failed
@@ -123,6 +128,37 @@ class SecretError(RouterError):
     """The secret of a key cannot be had. The message never contains a secret."""
 
     error_type = "secret_unavailable"
+    kind: ClassVar[str] = "unavailable"
+
+
+class SecretNotFound(SecretError):
+    """The store answered, and holds no secret for this key."""
+
+    kind = "not found"
+
+
+class SecretDenied(SecretError):
+    """The store does not let this program read the secret, or does not know the program."""
+
+    kind = "denied"
+
+
+class SecretStoreDown(SecretError):
+    """The store is sealed, out of reach, overloaded or too slow; it may be well again soon."""
+
+    kind = "store down"
+
+
+class SecretMalformed(SecretError):
+    """What the store holds for the key cannot be an API key."""
+
+    kind = "malformed"
+
+
+class SecretNotWritable(SecretError):
+    """A secret could not be written: it is changed in another place, or the disk refused."""
+
+    kind = "not writable"
 
 
 class StorageError(RouterError):

@@ -160,6 +160,39 @@ class AdmittedLocally(Event):
     provider: str
 
 
+@dataclass(frozen=True, slots=True)
+class SecretStoreFailing(Event):
+    """A secret store does not answer; cached secrets are served for so many seconds at most."""
+
+    store: str
+    reason: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecretStoreRestored(Event):
+    """A secret store that was failing for so many seconds answers again."""
+
+    store: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SecretNotRefreshed(Event):
+    """A secret in use could not be read again before it expires, though its store answered."""
+
+    key_id: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChanged(Event):
+    """The store holds another secret for a key than before; new requests use it."""
+
+    key_id: str
+
+
 Subscriber = Callable[[Event], None]
 _subscribers: tuple[tuple[object, Subscriber], ...] = ()
 _lock = threading.Lock()

@@ -13,9 +13,10 @@ from typing import Literal
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from core.errors import ConfigurationError
+from core.secret_settings import SecretSettings
 
 ENV_FILE = ".env"
 
@@ -23,7 +24,7 @@ LARGEST_RATE = 1_000_000_000
 """Requests a minute that a limit of users may allow: the scripts' numbers stay whole up to it."""
 
 
-class Settings(BaseSettings):
+class Settings(SecretSettings):
     """Every setting, named as in the environment but in lower case; frozen.
 
     Example:
@@ -52,8 +53,6 @@ class Settings(BaseSettings):
         None, description="a folder of yours for the embedded server's data"
     )
     keys_file: Path = Field(Path("keys.json"), description="the path of a keys.json")
-    secret_store_type: Literal["env"] = Field("env", description="env")
-    secret_cache_ttl_seconds: float = Field(300.0, ge=0, description="0 (no cache) or more")
     rate_window_seconds: float = Field(
         60.0, ge=0.5, le=3600, description="0.5 to 3600; 60 but in demos and tests"
     )
@@ -133,6 +132,7 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors():
         name = str(problem["loc"][0])
         field = Settings.model_fields[name]
-        found = repr(problem["input"]) if field.repr else "not understood"
+        hidden = not field.repr or "@" in str(problem["input"])  # a URL may hold a password
+        found = "not understood" if hidden else repr(problem["input"])
         lines.append(f"{name.upper()} is {found}; allowed: {field.description}")
     return "wrong setting: " + "; ".join(lines)

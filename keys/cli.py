@@ -1,12 +1,9 @@
-"""The commands of `python -m keys`. Nothing here ever prints a secret."""
+"""The commands of `python -m keys` on `keys.json`. Nothing here ever prints a secret."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -18,10 +15,13 @@ from rich.text import Text
 
 from core.errors import ConfigurationError, SecretError
 from core.settings import environment, get_settings
+from core.whole_files import replace_whole
 from keys.presets import CONSOLES, Preset, Tier, preset_for
 from keys.registry import parse_keys, read_keys_file
 from keys.schema import NO_KEYS, json_schema
-from keys.secret_store import EnvSecretStore
+from keys.secret_commands import check_secrets, secret_app
+from keys.secret_store import EnvSecretStore, SecretStore, close_store, get_secret_store
+from keys.secrets.store import place_of
 from keys.spec import KeySpec
 
 SCHEMA_FILE = Path(__file__).with_name("keys.schema.json")
@@ -32,8 +32,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks can show local variables
     help="Check, start and describe keys.json, the list of keys that the router may use. "
-    "Secrets stand in the environment or in .env, never in that file.",
+    "Secrets stand in the environment or in .env, never in that file; or in a store that "
+    "SECRET_STORE_TYPE names.",
 )
+app.add_typer(secret_app, name="secret")
+app.command(name="check-secrets")(check_secrets)
 
 
 @app.command()
@@ -52,9 +55,12 @@ def validate(
         specs = parse_keys(read_keys_file(path), path=str(path))
     except ConfigurationError as error:
         _fail(str(error))
-    values = environment()
-    store = EnvSecretStore(lambda: values)
+    try:
+        store = get_secret_store(get_settings())
+    except ConfigurationError as error:
+        _fail(str(error))
     missing = _print_table(specs, store)
+    close_store(store)
     typer.echo(f"{path} is good: {_count(len(specs), 'key')}.")
     if missing:
         typer.echo(f"Without a secret: {_count(len(missing), 'key')}. The first: {missing[0]}.")
@@ -148,35 +154,34 @@ def _write(path: Path, content: dict[str, Any], *, force: bool) -> None:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
             return
-        # Running processes may look at any moment: the file changes as a whole.
-        target = Path(os.path.realpath(path))
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=".keys-", suffix=".json")
-        try:
-            with open(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.chmod(name, 0o644)
-            os.replace(name, target)
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(name)
+        replace_whole(path, text.encode(), 0o644)  # running processes may look at any moment
     except FileExistsError:
         _fail(f"{path} is already there; edit it, or overwrite it with --force")
     except OSError as error:
         _fail(f"{path} cannot be written: {error.strerror}")
 
 
-def _print_table(specs: Sequence[KeySpec], store: EnvSecretStore) -> list[str]:
+def _look_for_secret(spec: KeySpec, store: SecretStore) -> tuple[Text, str | None]:
+    """Where a key's secret is, and what is wrong with it; other stores are not asked for it."""
+    if not isinstance(store, EnvSecretStore):
+        return Text(f"{place_of(store, spec)} (see check-secrets)"), None
+    try:
+        store.fetch(spec)
+        return Text(f"in {store.variable_of(spec)}"), None
+    except SecretError as error:
+        found = "not usable" if store.variable_of(spec) else "missing"
+        return Text(found, style="yellow"), str(error)
+
+
+def _print_table(specs: Sequence[KeySpec], store: SecretStore) -> list[str]:
     table = Table()
     for title in ("key", "provider", "model", "limits", "secret"):
         table.add_column(title, overflow="fold")
     missing = []
     for spec in specs:
-        try:
-            store.fetch(spec)
-            secret = Text(f"in {store.variable_of(spec)}")
-        except SecretError as error:
-            secret = Text("not usable" if store.variable_of(spec) else "missing", style="yellow")
-            missing += [str(error)] if spec.active else []
+        secret, problem = _look_for_secret(spec, store)
+        if problem is not None and spec.active:
+            missing.append(problem)
         limits = [f"{name} {getattr(spec, name)}" for name in _LIMITS if getattr(spec, name)]
         name = Text(spec.key_id if spec.active else f"{spec.key_id} (not active)")
         what = Text(", ".join(limits) or "none")

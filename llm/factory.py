@@ -9,7 +9,7 @@ from core.redis_connection import RedisConnection, open_redis, shared_redis
 from core.settings import Settings, get_settings
 from keys.manager import KeyManager, build_key_manager, get_key_manager
 from keys.rate_limiter import build_rate_limiter
-from keys.secret_store import CachedSecrets, SecretStore, get_secret_store
+from keys.secret_store import SecretStore, build_secrets, close_store, get_secret_store
 from llm.async_router import AsyncRequestRouter
 from llm.parts import RouterParts
 from llm.providers.registry import ProviderRegistry, get_provider_registry
@@ -112,10 +112,11 @@ def _assemble(
     giving_back: tuple[Callable[[], None], ...],
 ) -> RouterParts:
     store = secret_store or get_secret_store(settings)
+    secrets = build_secrets(settings, store)
     names = Names(settings.redis_key_prefix)
     driver = Parts(
         keys=keys,
-        secrets=CachedSecrets(store, settings.secret_cache_ttl_seconds),
+        secrets=secrets,
         providers=providers or get_provider_registry().fresh(),
         conversations=ConversationStore(keys.calls, names, settings.conversation_ttl_seconds),
         limiter=build_rate_limiter(settings, keys.calls, keys.routers_while_away),
@@ -129,5 +130,7 @@ def _assemble(
     # Followed last: whatever is refused above has left nothing behind.
     unfollow_logs = follow_with_logs(settings)
     unfollow_metrics = follow_with_metrics(settings, keys.get_all_key_statuses)
-    on_close = (*giving_back, unfollow_metrics, unfollow_logs)
+    if secret_store is None:  # one that was given belongs to who made it
+        giving_back = (*giving_back, lambda: close_store(store))
+    on_close = (*giving_back, unfollow_metrics, unfollow_logs, secrets.close)
     return RouterParts(settings, connection, driver, around, on_close)

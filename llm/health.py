@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from redis.exceptions import RedisError
 
-from core.errors import ConversationUnavailable, SecretError
+from core.errors import ConversationUnavailable, DeadlineExceeded, SecretError
 from keys.outage import State
 from llm.parts import RouterParts
+
+SECRETS_SECONDS = 15.0
+"""So long a check waits for secrets in all."""
 
 PROBED_SECRETS = 50
 """So many keys' secrets are looked up at most, so that a check stays quick."""
@@ -65,15 +69,18 @@ def _conversations(parts: RouterParts) -> dict[str, Any]:
 
 def _secrets(parts: RouterParts) -> dict[str, Any]:
     missing: dict[str, str] = {}
+    end = time.monotonic() + SECRETS_SECONDS
     keys = [key for key in parts.driver.keys.registry.keys() if key.active][:PROBED_SECRETS]
     for key in keys:
         try:
-            parts.driver.secrets.get(key)
-        except SecretError as error:
+            parts.driver.secrets.get(key, max(0.0, end - time.monotonic()))
+        except (SecretError, DeadlineExceeded) as error:
             missing[key.key_id] = str(error)
     found = len(keys) - len(missing)
+    outage = parts.driver.secrets.outage()
+    trouble = "" if outage is None else f"; {outage}"
     return {
         "healthy": found > 0,
-        "reason": f"{found} of {len(keys)} active keys have a secret",
+        "reason": f"{found} of {len(keys)} active keys have a secret{trouble}",
         "missing": missing,
     }

@@ -34,7 +34,7 @@ _ADVICE = {
     "quota_exhausted": "see the provider's billing page, or allow other models with --fallback",
     "provider_unavailable": "try again later, or allow other models with --fallback",
     "timeout": "give more time with --timeout SECONDS",
-    "secret_unavailable": "python -m keys validate shows which keys have a secret",
+    "secret_unavailable": "python -m keys check-secrets shows which keys have a secret",
     "redis_unavailable": "python -m llm.router --health-check shows what is wrong",
     "conversation_unavailable": "python -m llm.router --health-check shows what is wrong",
 }

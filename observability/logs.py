@@ -20,6 +20,10 @@ from core.events import (
     RedisBack,
     RedisRecovering,
     RequestFinished,
+    SecretChanged,
+    SecretNotRefreshed,
+    SecretStoreFailing,
+    SecretStoreRestored,
     SettleFailed,
     StorageDegraded,
 )
@@ -38,6 +42,10 @@ _LEVELS: dict[type[Event], tuple[int, str]] = {
     RedisRecovering: (logging.WARNING, "Redis answers again"),
     RedisBack: (logging.WARNING, "Redis decides again"),
     StorageDegraded: (logging.WARNING, "limits degraded"),
+    SecretStoreFailing: (logging.ERROR, "secret store does not answer; cached secrets are served"),
+    SecretStoreRestored: (logging.WARNING, "secret store answers again"),
+    SecretNotRefreshed: (logging.ERROR, "secret not refreshed; it is served until it expires"),
+    SecretChanged: (logging.INFO, "secret changed in its store"),
 }
 
 

@@ -24,6 +24,8 @@ from core.events import (
     RedisBack,
     RedisRecovering,
     RequestFinished,
+    SecretNotRefreshed,
+    SecretStoreFailing,
     SettleFailed,
     UserRefused,
 )
@@ -172,7 +174,13 @@ def _count(event: Event) -> None:
             _child(LOCAL, event.provider).inc()
         case RedisAway() | RedisRecovering() | RedisBack():
             _follow_redis(event)
-        case SettleFailed() | ConversationNotSaved() | KeysRejected():
+        case (
+            SettleFailed()
+            | ConversationNotSaved()
+            | KeysRejected()
+            | SecretStoreFailing()
+            | SecretNotRefreshed()
+        ):
             FAULTS.labels(type(event).__name__).inc()
 
 

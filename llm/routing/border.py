@@ -16,8 +16,8 @@ from llm.providers.redact import redact
 from llm.routing.effects import Send
 
 
-def call_of(effect: Send, secret: SecretStr) -> ProviderCall:
-    """The call that an effect asks for."""
+def call_of(effect: Send, secret: SecretStr, timeout: float) -> ProviderCall:
+    """The call that an effect asks for; `timeout` is what is left of its seconds."""
     key = effect.key
     return ProviderCall(
         provider=key.provider,
@@ -28,7 +28,7 @@ def call_of(effect: Send, secret: SecretStr) -> ProviderCall:
         system_prompt=effect.system_prompt,
         max_output_tokens=effect.max_output_tokens,
         temperature=effect.temperature,
-        timeout=effect.timeout,
+        timeout=timeout,
         base_url=key.base_url,
         idle_timeout=effect.idle_timeout,
     )

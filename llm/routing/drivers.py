@@ -12,9 +12,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from conversation.records import Conversation
 from core.deadlines import no_later_than
-from core.errors import AuthenticationFailed, RouterError, StreamInterrupted
+from core.errors import DeadlineExceeded, RouterError, StreamInterrupted
 from core.types import ProviderReply, Reply, StreamChunk
 from keys.reservations import Overdrawn
 from llm.providers.base import (
@@ -31,6 +33,7 @@ from llm.routing.effects import (
     Effect,
     OpenStream,
     Relay,
+    Renew,
     Reserve,
     Send,
     Settle,
@@ -172,6 +175,8 @@ class Performer:
                 return self._open(effect.send)
             case Relay():
                 raise AssertionError("the driver of a stream relays it")
+            case Renew():
+                return self._renew(effect)
             case Settle():
                 return self._settle(effect)
             case Sleep():
@@ -239,16 +244,20 @@ class Performer:
         raise found
 
     def _call_for(self, effect: Send) -> tuple[ProviderAdapter, ProviderCall]:
-        self._key, self._secret = effect.key, None
-        adapter = self._parts.providers.get(effect.key.provider)
-        self._secret = self._parts.secrets.get(effect.key)
-        return adapter, call_of(effect, self._secret)
+        key, end = effect.key, time.monotonic() + effect.timeout
+        self._key, self._secret = key, None
+        adapter = self._parts.providers.get(key.provider)
+        self._secret = self._parts.secrets.get(key, effect.timeout)
+        return adapter, call_of(effect, self._secret, left_until(end, key.key_id))
 
     def _cause_of(self, error: BaseException) -> RouterError:
         """Our error for what was raised while the provider was asked."""
-        if isinstance(error, AuthenticationFailed):
-            self._parts.secrets.forget(self._key.key_id)  # the store may hold a newer one
         return cause_of(error, self._key, self._secret)
+
+    def _renew(self, effect: Renew) -> bool:
+        if self._secret is None:
+            return False
+        return self._parts.secrets.renew(effect.key, self._secret, effect.timeout)
 
     def _settle(self, effect: Settle) -> RouterError | None:
         late = 0.0
@@ -274,3 +283,11 @@ def _close(stream: ProviderStream | None) -> None:
             stream.close()
     except Exception:  # noqa: BLE001 - it is given up all the same
         _log.warning("a stream could not be closed")
+
+
+def left_until(end: float, key_id: str) -> float:
+    """What the secret has left of an attempt's time."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise DeadlineExceeded(f"the request's time was over when the secret of {key_id!r} came")
+    return left

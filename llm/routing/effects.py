@@ -42,7 +42,10 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Call the provider once with the key's secret. Gives a ProviderReply."""
+    """Call the provider once with the key's secret. Gives a ProviderReply.
+
+    `timeout` is for both: to have the secret and to be answered.
+    """
 
     key: KeySpec
     messages: tuple[Message, ...]
@@ -69,6 +72,14 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class Renew:
+    """Read the key's secret again after a provider refused it. Gives whether there is another."""
+
+    key: KeySpec
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settle:
     """Settle a reservation, mark what failed, and append a turn, in one round trip.
 
@@ -87,7 +98,7 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | OpenStream | Relay | Settle | Sleep
+Effect = Admit | Reserve | Send | OpenStream | Relay | Renew | Settle | Sleep
 
 
 class StreamCut(Exception):

@@ -22,6 +22,7 @@ from typing import Any
 from conversation.records import Conversation, Turn
 from conversation.window import PromptTooLong
 from core.errors import (
+    AuthenticationFailed,
     DeadlineExceeded,
     NoCapacity,
     NoKeys,
@@ -30,6 +31,7 @@ from core.errors import (
     RequestCancelled,
     RequestTooLarge,
     RouterError,
+    SecretError,
     StorageError,
     UserRateLimited,
 )
@@ -44,12 +46,14 @@ from core.events import (
 from core.types import Attempt, ChatRequest, ProviderReply, Reply
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
+from keys.spec import KeySpec
 from llm.routing.backoff import pause
 from llm.routing.effects import (
     Admit,
     Effect,
     OpenStream,
     Relay,
+    Renew,
     Reserve,
     Send,
     Settle,
@@ -130,7 +134,7 @@ class _Journey:
         self.request = request
         self.around = around
         self.attempts: list[Attempt] = []
-        self._started = around.clock()
+        self._started = self._began = around.clock()
         self._refused: set[str] = set()
         self._flaky: set[str] = set()
         self._throttled: set[str] = set()
@@ -155,12 +159,12 @@ class _Journey:
         while True:
             reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
-            began = around.clock()
+            self._began = around.clock()
             try:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
                     fitted = build_prompt(request, conversation, key.model_name, around.tokens)
-                reply = yield from self._answer(reservation, fitted)
+                reply = yield from self._attempt(reservation, fitted)
             except DeadlineExceeded:
                 yield from self._settle(reservation, unsent_end())
                 raise
@@ -170,11 +174,11 @@ class _Journey:
                 self._refused.add(subjects_of(key).key)
                 self._last_error = error
             except StreamCut as cut:
-                yield from self._settle_cut(reservation, cut, fitted, user_id, began)
+                yield from self._settle_cut(reservation, cut, fitted, user_id)
                 raise cut.cause from None
             except RouterError as error:
                 verdict = verdict_on(error)
-                self._note_failure(reservation, error, verdict, around.clock() - began)
+                self._note_failure(reservation, error, verdict, around.clock() - self._began)
                 yield from self._settle(reservation, failed_end(reservation, error, verdict))
                 if not verdict.retry or len(self.attempts) > around.rules.max_retries:
                     raise
@@ -187,7 +191,7 @@ class _Journey:
                 yield from self._settle(reservation, unknown_end(reservation))
                 raise
             else:
-                self._note(reservation, "success", around.clock() - began)
+                self._note(reservation, "success", around.clock() - self._began)
                 counts = token_counts(reply, fitted, around.tokens)
                 turn = turn_of(request, reply, counts, user_id, around.tokens)
                 yield from self._settle(reservation, answered_end(reservation, reply), turn)
@@ -211,10 +215,9 @@ class _Journey:
         cut: StreamCut,
         prompt: Prompt,
         user_id: str | None,
-        began: float,
     ) -> Generator[Effect, Any, None]:
         """Charge a stream that was cut with what it had produced; keep the turn if asked to."""
-        request, seconds = self.request, self.around.clock() - began
+        request, seconds = self.request, self.around.clock() - self._began
         so_far = produced(cut.so_far, reservation, self.around.tokens)
         counts = token_counts(so_far, prompt, self.around.tokens)
         self.partial = Partial(so_far.content, counts)
@@ -300,6 +303,33 @@ class _Journey:
             return  # then it ages out
         if isinstance(outcome, Reservation):
             yield from self._settle(outcome, unsent_end())
+
+    def _attempt(
+        self, reservation: Reservation, prompt: Prompt
+    ) -> Generator[Effect, Any, ProviderReply]:
+        """Send; and where a provider refused a secret that is not the newest, once more."""
+        try:
+            return (yield from self._answer(reservation, prompt))
+        except AuthenticationFailed as error:
+            refused = error
+            seconds = self.around.clock() - self._began
+            if not (yield from self._renew(reservation.key, error)):
+                raise
+        # What was refused was counted on nobody, so that the reservation serves the second call.
+        self._note(reservation, refused.error_type, seconds, str(refused), refused.status)
+        self._began = self.around.clock()
+        return (yield from self._answer(reservation, prompt))
+
+    def _renew(self, key: KeySpec, refused: AuthenticationFailed) -> Generator[Effect, Any, bool]:
+        """Whether the store has another secret than the one that was refused."""
+        try:
+            newer: bool = yield Renew(key, self._time_left())
+        except SecretError as error:
+            # Nobody knows whether it was the newest: no reason to take the key out of rotation.
+            raise type(error)(
+                f"{refused}; and there is no newer secret to be had: {error}"
+            ) from None
+        return newer
 
     def _settle(
         self, reservation: Reservation, end: End, turn: Turn | None = None

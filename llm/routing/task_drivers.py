@@ -27,8 +27,8 @@ from llm.providers.base import (
 )
 from llm.providers.single import OnePiece
 from llm.routing.border import call_of, checked, so_far
-from llm.routing.drivers import Parts, Performer
-from llm.routing.effects import Effect, OpenStream, Relay, Send, Sleep, StreamCut
+from llm.routing.drivers import Parts, Performer, left_until
+from llm.routing.effects import Effect, OpenStream, Relay, Renew, Send, Sleep, StreamCut
 from llm.routing.flow import Flow
 
 _log = logging.getLogger(__name__)
@@ -150,6 +150,8 @@ class TaskPerformer(Performer):
                 return await self._send_on_task(effect)
             case OpenStream():
                 return await self._open_on_task(effect.send)
+            case Renew():
+                return await asyncio.to_thread(self.perform, effect)
             case Sleep():
                 return await asyncio.sleep(effect.seconds)
             case _:
@@ -210,15 +212,15 @@ class TaskPerformer(Performer):
         return reply
 
     async def _call_on_task(self, effect: Send) -> tuple[ProviderAdapter, ProviderCall]:
-        parts, key = self._parts, effect.key
+        parts, key, end = self._parts, effect.key, time.monotonic() + effect.timeout
         self._key, self._secret = key, None
         adapter = parts.providers.get(key.provider)
         self._secret = parts.secrets.cached(key)
         if self._secret is None:
-            self._secret = await asyncio.to_thread(parts.secrets.get, key)
+            self._secret = await asyncio.to_thread(parts.secrets.get, key, effect.timeout)
         take_sent()
         self._sent_at = time.monotonic()
-        return adapter, call_of(effect, self._secret)
+        return adapter, call_of(effect, self._secret, left_until(end, key.key_id))
 
 
 async def _close(stream: AsyncProviderStream) -> None:

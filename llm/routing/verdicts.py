@@ -17,7 +17,9 @@ from core.errors import (
     RegionUnsupported,
     RequestRejected,
     RouterError,
+    SecretDenied,
     SecretError,
+    SecretStoreDown,
 )
 from lua.limiter_types import UNTIL_SOMEBODY_ACTS
 
@@ -89,6 +91,9 @@ _TABLE: tuple[tuple[type[RouterError], Verdict], ...] = (
     (ConnectionFailed, Verdict(Subject.KEY, True, True, Counted.NOTHING)),
     (ProviderUnavailable, Verdict(Subject.KEY, True, True, Counted.UNKNOWN)),
     (RequestRejected, Verdict(Subject.NOBODY, False, False, Counted.REJECTED)),
+    # This process's own trouble: the others may well have the secret, and are told nothing.
+    (SecretStoreDown, Verdict(Subject.KEY, True, False, Counted.NOTHING)),
+    (SecretDenied, Verdict(Subject.KEY, True, False, Counted.NOTHING)),
     # Short: it may be missing in this process alone, and all of them see the mark.
     (SecretError, Verdict(Subject.KEY, True, False, Counted.NOTHING, "throttled", 5.0)),
     (ConfigurationError, Verdict(Subject.KEY, True, False, Counted.NOTHING)),

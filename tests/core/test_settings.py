@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,22 @@ WRONG = {
     "REDIS_URL": ["localhost:6379", "http://localhost", "redis://", 'redis:/host"'],
     "REDIS_KEY_PREFIX": ["a b", "a{b}", "x" * 41, "ä"],
     "REDIS_TIMEOUT_SECONDS": ["0", "-1", "61", "soon", "nan", "inf"],
-    "SECRET_STORE_TYPE": ["file", "ENV "],
+    "SECRET_STORE_TYPE": ["gcp", "ENV "],
     "SECRET_CACHE_TTL_SECONDS": ["-1", "long", "nan"],
+    "SECRET_STALE_SECONDS": ["-1", "long", "nan"],
+    "SECRET_STORE_TIMEOUT_SECONDS": ["0", "61", "nan"],
+    "VAULT_ADDR": ["vault:8200", "ftp://vault", "https://user:password@vault"],
+    "VAULT_SECRET_PATH": ["a b", "//", "a?b"],
+    "VAULT_NAMESPACE": ["a b"],
+    "VAULT_KV_VERSION": ["3", "v2"],
+    "VAULT_KUBERNETES_ROLE": ["a b"],
+    "VAULT_AUTH_MOUNT": ["a b"],
+    "AWS_REGION": ["Frankfurt", "eu central 1"],
+    "AWS_SECRET_PREFIX": ["llm:", "a b"],
+    "AZURE_VAULT_URL": ["http://v.vault.azure.net", "v.vault.azure.net", "https://v/x"],
+    "AZURE_SECRET_PREFIX": ["llm/", "a_b"],
+    "AZURE_TENANT_ID": ["a b"],
+    "AZURE_CLIENT_ID": ["a b"],
     "RATE_WINDOW_SECONDS": ["0", "0.4", "3601", "minute", "nan"],
     "CONVERSATION_TTL_SECONDS": ["0", "-5", "1.5", "day", str(10**30)],
     "LLM_MAX_RETRIES": ["-1", "21", "1.5", "many"],
@@ -45,6 +60,15 @@ RIGHT = {
     "REDIS_URL": ["redis://h", "rediss://u:p@h:1/2", "unix:///run/redis.sock?db=1"],
     "REDIS_KEY_PREFIX": ["a", "team-1.prod_x"],
     "REDIS_TIMEOUT_SECONDS": ["0.001", "60"],
+    "SECRET_STORE_TYPE": ["env", "vault", "aws", "azure", "file"],
+    "SECRET_CACHE_TTL_SECONDS": ["0", "31536000"],
+    "VAULT_ADDR": ["https://vault.example.com", "http://127.0.0.1:8200/"],
+    "VAULT_SECRET_PATH": ["secret", "/secret/llm/", "team/kv/llm"],
+    "VAULT_NAMESPACE": ["team-a", "team-a/prod/"],
+    "VAULT_KV_VERSION": ["1", "2"],
+    "AWS_REGION": ["eu-central-1", "us-gov-west-1", "ap-southeast-2"],
+    "AWS_SECRET_PREFIX": ["prod/llm-", "a_b"],
+    "AZURE_VAULT_URL": ["https://team-keys.vault.azure.net", "https://v.vault.azure.cn/"],
     "RATE_WINDOW_SECONDS": ["0.5", "3600"],
     "LLM_MAX_RETRIES": ["0", "20"],
     "LLM_MULTI_KEY_ROUTER_ENABLED": ["true", "false", "1", "0", "True", "no"],
@@ -111,7 +135,8 @@ def test_a_wrong_redis_url_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("REDIS_URL", "http://:hunter2@localhost:6379")
-    with pytest.raises(ConfigurationError, match="REDIS_URL") as caught:
+    monkeypatch.setenv("VAULT_ADDR", "https://bo:hunter2@localhost:8200")
+    with pytest.raises(ConfigurationError, match=r"REDIS_URL|VAULT_ADDR") as caught:
         load_settings()
     assert "hunter2" not in str(caught.value)
 
@@ -204,3 +229,37 @@ def test_an_env_file_that_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None
     for read in (load_settings, environment):
         with pytest.raises(ConfigurationError, match="not in UTF-8"):
             read(path)
+
+
+SECRET = [name for name, field in Settings.model_fields.items() if not field.repr]
+
+
+@pytest.mark.parametrize("name", SECRET)
+def test_settings_that_hold_secrets_are_never_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    value = "redis://:hunter2@localhost" if name == "redis_url" else "hunter2"
+    monkeypatch.setenv(name.upper(), value)
+    settings = load_settings()
+    assert getattr(settings, name)
+    assert "hunter2" not in f"{settings!r}{settings}"
+
+
+def test_every_secret_among_the_settings_is_known_as_one() -> None:
+    assert set(SECRET) == {
+        "redis_url",
+        "llm_encryption_key",
+        "vault_token",
+        "vault_role_id",
+        "vault_secret_id",
+        "azure_client_secret",
+    }
+
+
+def test_the_example_names_every_setting_and_no_other() -> None:
+    lines = (Path(__file__).parents[2] / ".env.example").read_text().splitlines()
+    named = {
+        line.lstrip("# ").partition("=")[0] for line in lines if re.match(r"#? ?[A-Z_]+=", line)
+    }
+    others = {"API_KEY_GEMINI_FLASH_01"}
+    assert named - others == {name.upper() for name in Settings.model_fields}

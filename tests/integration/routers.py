@@ -112,7 +112,9 @@ def make_router(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Iterator[MakeRouter]:
-    """Makes routers; both kinds in turn where a test's module says `BOTH_ROUTERS = True`: `make_router(keys=[key("a")], rate_window_seconds=2)`; closes them at the end.
+    """Makes routers: `make_router(keys=[key("a")], rate_window_seconds=2)`; closes them at the end.
+
+    Where a test's module says `BOTH_ROUTERS = True` there are both kinds in turn.
 
     Each key gets a secret of its own in the environment, and its key id as its name in the
     simulation's reports; routers that share a key id share its secret. A key with `"secret": None`

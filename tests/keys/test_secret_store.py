@@ -126,11 +126,11 @@ def test_a_changed_env_file_counts_at_the_next_fetch(
 
 def test_a_secret_is_kept_for_its_time_and_then_fetched_again() -> None:
     clock, store = Clock(), ListedStore("one", "two")
-    cache = CachedSecrets(store, 300, clock)
+    cache = CachedSecrets(store, 300, clock, chance=lambda: 0.0)
     assert cache.get(spec("a")).get_secret_value() == "one"
-    clock.now += 299
+    clock.now += 224
     assert cache.get(spec("a")).get_secret_value() == "one"
-    clock.now += 1
+    clock.now += 76
     assert cache.get(spec("a")).get_secret_value() == "two"
     assert store.fetches == 2
 
@@ -257,7 +257,7 @@ def test_even_local_variables_at_a_failure_hold_no_secret() -> None:
         frames = [
             frame.f_locals
             for frame, _ in traceback.walk_tb(caught.value.__traceback__)
-            if frame.f_globals["__name__"] == secret_store.__name__
+            if frame.f_globals["__name__"].startswith("keys.")
         ]
         assert frames
         assert secret not in repr(frames)

@@ -21,9 +21,11 @@ from core.errors import (
     QuotaExhausted,
     RequestCancelled,
     SecretError,
+    SecretStoreDown,
     StorageError,
 )
 from core.events import (
+    AttemptFinished,
     CapacityWaited,
     ConversationNotSaved,
     Event,
@@ -35,7 +37,7 @@ from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
 from keys.policies import Need, policy_of, weigh
 from keys.reservations import Overdrawn, Refused, Reservation
 from keys.spec import KeySpec
-from llm.routing.effects import Admit, Effect, Reserve, Send, Settle, Sleep
+from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
 from llm.routing.flow import RetryRules, Surroundings, route
 from llm.tokens import TokenCounter
 from lua.limiter_types import Shard
@@ -52,6 +54,7 @@ class World:
     reserves: list[Any] = field(default_factory=list)
     keys: list[KeySpec] = field(default_factory=lambda: [_key("a"), _key("b"), _key("c")])
     on_settle: list[Any] = field(default_factory=list)
+    renewals: list[Any] = field(default_factory=list)
     admitted: Any = None
     seconds_a_send: float = 0.0
     now: float = 100.0
@@ -99,6 +102,8 @@ class World:
             case Send():
                 self.now += self.seconds_a_send
                 return _give(self.sends.pop(0))
+            case Renew():
+                return _give(self.renewals.pop(0)) if self.renewals else False
             case Settle():
                 return _give(self.on_settle.pop(0)) if self.on_settle else None
             case Sleep():
@@ -134,6 +139,10 @@ def ask(**more: Any) -> ChatRequest:
     return ChatRequest(request_id="r", messages=(Message("user", "Hello"),), **more)
 
 
+def refused() -> AuthenticationFailed:
+    return AuthenticationFailed("401", provider="openai", status=401)
+
+
 def down(provider: str = "openai", **more: Any) -> ProviderUnavailable:
     return ProviderUnavailable("503", provider=provider, status=503, **more)
 
@@ -167,10 +176,54 @@ def test_without_usage_the_estimate_is_told_and_charged() -> None:
 def test_a_refused_secret_takes_the_key_out_and_goes_on_with_the_next_at_once() -> None:
     world = World(sends=[AuthenticationFailed("401", provider="openai", status=401), ANSWER])
     reply = world.run(ask())
-    assert world.names == ["Admit", "Reserve", "Send", "Settle", "Reserve", "Send", "Settle"]
+    assert world.names == [
+        "Admit", "Reserve", "Send", "Renew", "Settle", "Reserve", "Send", "Settle",
+    ]  # fmt: skip
     assert [a["key_id"] for a in reply["attempts"]] == ["a", "b"]
     mark = world.of(Settle)[0].end.marks[0]
     assert (mark.field, mark.state, mark.milliseconds) == ("k:a", "invalid", -1)
+
+
+def test_a_newer_secret_goes_on_with_the_same_key_and_reservation(events: list[Event]) -> None:
+    world = World(sends=[refused(), ANSWER], renewals=[True])
+    reply = world.run(ask(), RetryRules(max_retries=0))
+    assert world.names == ["Admit", "Reserve", "Send", "Renew", "Send", "Settle"]
+    assert [(a["key_id"], a["outcome"]) for a in reply["attempts"]] == [
+        ("a", "auth_failed"),
+        ("a", "success"),
+    ]
+    (settle,) = world.of(Settle)
+    assert settle.end.marks == ()
+    assert settle.end.charge.requests == 1
+    assert [event.status for event in events if isinstance(event, AttemptFinished)] == [401, None]
+
+
+def test_a_newer_secret_that_is_refused_too_takes_the_key_out() -> None:
+    world = World(sends=[refused(), refused(), ANSWER], renewals=[True])
+    reply = world.run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "a", "b"]
+    assert world.of(Settle)[0].end.marks[0].state == "invalid"
+    assert len(world.of(Renew)) == 1, "once is enough"
+
+
+def test_a_refused_secret_whose_store_is_down_takes_no_key_out() -> None:
+    world = World(sends=[refused(), ANSWER], renewals=[SecretStoreDown("the Vault is sealed")])
+    reply = world.run(ask())
+    assert [(a["key_id"], a["outcome"]) for a in reply["attempts"]] == [
+        ("a", "secret_unavailable"),
+        ("b", "success"),
+    ]
+    assert "401" in reply["attempts"][0]["error"]
+    assert "the Vault is sealed" in reply["attempts"][0]["error"]
+    assert world.of(Settle)[0].end.marks == ()
+
+
+def test_no_newer_secret_is_asked_for_when_the_time_is_over() -> None:
+    world = World(sends=[refused()], seconds_a_send=10.0)
+    reply = world.run(ask(timeout=5.0))
+    assert reply["error_type"] == "timeout"
+    assert world.names == ["Admit", "Reserve", "Send", "Settle"]
+    assert world.of(Settle)[0].end.marks == ()
 
 
 def test_a_rate_limit_cools_the_group_for_as_long_as_the_provider_asks() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 LATER = (
     "openai", "anthropic", "google.genai", "tiktoken", "boto3", "hvac", "azure", "rich", "typer",
-    "fakeredis", "structlog", "aiohttp", "httpx", "httpx2",
+    "cryptography.fernet", "fakeredis", "structlog", "aiohttp", "httpx", "httpx2",
 )  # fmt: skip
 
 _TIMED = """

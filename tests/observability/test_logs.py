@@ -27,6 +27,10 @@ from core.events import (
     RedisBack,
     RedisRecovering,
     RequestFinished,
+    SecretChanged,
+    SecretNotRefreshed,
+    SecretStoreFailing,
+    SecretStoreRestored,
     SettleFailed,
     StorageDegraded,
     UserRefused,
@@ -57,6 +61,10 @@ ONE_OF_EACH: list[tuple[Event, str]] = [
     (RedisRecovering("Redis at here", "it was away", 7), "WARNING"),
     (RedisBack("Redis at here", 1.5, 7), "WARNING"),
     (AdmittedLocally("a", "openai"), "DEBUG"),
+    (SecretStoreFailing("the Vault", "the Vault is sealed", 3600.0), "ERROR"),
+    (SecretStoreRestored("the Vault", 12.0), "WARNING"),
+    (SecretNotRefreshed("a", "denied", "the Vault refuses"), "ERROR"),
+    (SecretChanged("a"), "INFO"),
 ]
 
 

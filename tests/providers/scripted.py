@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -49,9 +50,14 @@ class Reply:
 
 
 class ScriptedServer:
-    """Gives the replies of `script` in their order, then `default` for ever."""
+    """Gives the replies of `script` in their order, then `default` for ever.
 
-    def __init__(self) -> None:
+    Args:
+        tls: to speak TLS with.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.script: list[Reply | Callable[[Asked], Reply]] = []
         self.default: Reply | Callable[[Asked], Reply] = Reply({})
         self.asked: list[Asked] = []
@@ -59,7 +65,7 @@ class ScriptedServer:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._open: set[socket.socket] = set()
         self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -87,6 +93,8 @@ class ScriptedServer:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             with connection, connection.makefile("rb") as reader:
                 while (asked := _read(reader)) is not None:
                     with self._lock:

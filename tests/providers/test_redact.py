@@ -54,9 +54,9 @@ def test_a_message_is_one_short_line() -> None:
 
 
 def test_a_huge_message_costs_little() -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     redact("word " * 1_000_000, SecretStr(new_secret()))
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 def test_an_empty_secret_hides_nothing() -> None:
