@@ -9,6 +9,7 @@ from core.redis_connection import RedisConnection, open_redis, shared_redis
 from core.settings import Settings, get_settings
 from keys.manager import KeyManager, build_key_manager, get_key_manager
 from keys.rate_limiter import build_rate_limiter
+from keys.registry import KeyRegistry
 from keys.secret_store import SecretStore, build_secrets, close_store, get_secret_store
 from llm.async_router import AsyncRequestRouter
 from llm.parts import RouterParts
@@ -51,10 +52,15 @@ def build_async_router(
     *,
     providers: ProviderRegistry | None = None,
     secret_store: SecretStore | None = None,
+    registry: KeyRegistry | None = None,
 ) -> AsyncRequestRouter:
     """Make a router of its own for tasks. It may take a second where it starts a server.
 
-    Args, raises:
+    Args:
+        settings, providers, secret_store: as for `build_router`.
+        registry: the keys, by default those of `KEYS_FILE`.
+
+    Raises:
         As `build_router`.
 
     Example:
@@ -62,7 +68,7 @@ def build_async_router(
         ...     (await router.health_check())["healthy"]
         True
     """
-    return AsyncRequestRouter(_parts(settings, providers, secret_store))
+    return AsyncRequestRouter(_parts(settings, providers, secret_store, registry))
 
 
 def build_process_router() -> RequestRouter:
@@ -91,11 +97,12 @@ def _parts(
     settings: Settings | None,
     providers: ProviderRegistry | None,
     secret_store: SecretStore | None,
+    registry: KeyRegistry | None = None,
 ) -> RouterParts:
     settings = settings or get_settings()
     connection = open_redis(settings)
     try:
-        keys = build_key_manager(settings, connection)
+        keys = build_key_manager(settings, connection, registry)
         giving_back = (connection.close, keys.close)
         return _assemble(settings, connection, keys, providers, secret_store, giving_back)
     except BaseException:

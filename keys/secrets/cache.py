@@ -112,6 +112,8 @@ class CachedSecrets:
         entry = self._entry(key)
         now = self._clock()
         with entry.changed:
+            if entry.kept is not None and now < entry.kept.expires:
+                return entry.kept.secret  # somebody was quicker
             if entry.problem is not None and now < entry.retry_at:
                 return self._stale_or_raise(entry, entry.problem)
             if not self._outages.may_fetch():
