@@ -37,10 +37,10 @@ async def nothing_left(router: AsyncRequestRouter, key_id: str) -> None:
         status = await asyncio.to_thread(keys.get_key_status, key_id)
         others = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
         waiters = keys._limiter._room._tickets
-        if not (status["in_flight"] or others or waiters or task_drivers._finishing):
+        if not (status["parallel"]["used"] or others or waiters or task_drivers._finishing):
             return
         await asyncio.sleep(0.02)
-    raise AssertionError(f"left: {status['in_flight']} slots, {others}, {waiters}")
+    raise AssertionError(f"left: {status['parallel']['used']} slots, {others}, {waiters}")
 
 
 @pytest.mark.parametrize("after", [0.0, 0.001, 0.003, 0.006, 0.01, 0.02, 0.05, 0.1])
