@@ -4,8 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types imports unit bench bench-shard prove clean
+.PHONY: help setup demo test lint types imports unit check bench bench-shard bench-scanner prove clean
 .DEFAULT_GOAL := help
+
+# All that is published: everything but the environment and the caches.
+PUBLISHED = $(wildcard $(filter-out .git .venv,$(shell \
+  git ls-files 2>/dev/null | cut -d/ -f1 | sort -u || true) README.md core llm tools tests docs))
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +27,10 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 demo: setup ## watch the router at work on a dozen simulated keys (30 seconds)
 	@$(BIN)/python -m llm demo
 
-test: setup lint types imports unit ## lint, types, import contract, all tests
+test: setup check lint types imports unit ## lint, types, import contract, all tests
+
+check: setup ## look for leaked credentials in this repository
+	@$(BIN)/python tools/secret_scanner.py $(PUBLISHED) --fail-on-found --no-banner
 
 lint: setup
 	$(BIN)/ruff check .
@@ -48,6 +55,9 @@ prove: setup ## show that no limit is passed and nearly all is used (three minut
 
 bench-shard: setup ## measure how many requests a second one shard carries
 	@$(BIN)/python -m benchmarks.shard
+
+bench-scanner: setup ## score the secret scanner by kind and context, and its speed
+	@$(BIN)/python -m benchmarks.scanner
 
 clean: ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

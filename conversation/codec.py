@@ -9,19 +9,21 @@ from typing import Any, get_args
 
 from conversation.identifiers import check_system_prompt, encode_metadata
 from conversation.records import Conversation, Metadata, StoredMessage, Turn
-from core.errors import ConversationUnavailable
+from core.errors import ConversationUnavailable, InvalidRequest
+from core.neutral import message_as_dict, message_of
 from core.types import Message, Role
 
 _OWN = "m:"
+_MORE = {"tool_calls", "tool_call_id"}
+_FIELDS = ("role", "content", *_MORE)
 
 
-def encode_turn(turn: Turn) -> tuple[str, str]:
-    """The user's and the assistant's message of a turn as JSON; the script adds the time."""
+def encode_turn(turn: Turn) -> tuple[str, ...]:
+    """The messages of a turn as JSON, the answer last; the script adds the time."""
+    answer = Message("assistant", turn.answer, turn.tool_calls)
     return (
-        _encode_message("user", turn.prompt, turn.request_id, tokens=turn.prompt_tokens),
-        _encode_message(
-            "assistant", turn.answer, turn.request_id, tokens=turn.answer_tokens, model=turn.model
-        ),
+        *(_encode_message(each.message, turn.request_id, each.tokens) for each in turn.asked),
+        _encode_message(answer, turn.request_id, turn.answer_tokens, turn.model),
     )
 
 
@@ -60,10 +62,10 @@ def decode_conversation(conv_id: str, reply: Sequence[Any]) -> Conversation:
 
 
 def _encode_message(
-    role: Role, content: str, request_id: str, *, tokens: int | None, model: str | None = None
+    message: Message, request_id: str, tokens: int | None, model: str | None = None
 ) -> str:
     # The role comes first: truncate_conversation.lua looks for it there.
-    record: dict[str, Any] = {"role": role, "content": content, "request_id": request_id}
+    record: dict[str, Any] = {**message_as_dict(message), "request_id": request_id}
     if tokens is not None:
         record["tokens"] = tokens
     if model is not None:
@@ -85,19 +87,27 @@ def _decode_message(conv_id: str, index: int, text: str) -> StoredMessage:
     record = _loads(text)
     if not isinstance(record, dict):
         raise _damaged(conv_id, f"message {index}")
-    role: Any = record.get("role")
-    content, tokens = record.get("content"), record.get("tokens")
-    if role not in get_args(Role) or not isinstance(content, str):
-        raise _damaged(conv_id, f"message {index}")
+    tokens = record.get("tokens")
     if tokens is not None and (type(tokens) is not int or tokens < 0):
         raise _damaged(conv_id, f"the token count of message {index}")
     return StoredMessage(
-        Message(role, content),
+        _message_in(record, conv_id, index),
         tokens,
         record.get("ts"),
         record.get("request_id"),
         record.get("model"),
     )
+
+
+def _message_in(record: Mapping[str, Any], conv_id: str, index: int) -> Message:
+    role, content = record.get("role"), record.get("content")
+    if role in get_args(Role) and isinstance(content, str) and not _MORE & record.keys():
+        return Message(role, content)  # type: ignore[arg-type]  # it is one of the roles
+    try:
+        fields = {name: record[name] for name in _FIELDS if name in record}
+        return message_of(fields, f"message {index}")
+    except InvalidRequest:
+        raise _damaged(conv_id, f"message {index}") from None
 
 
 def _decode_metadata(conv_id: str, length: int, flat: Sequence[str]) -> tuple[Metadata, str | None]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from conversation.identifiers import check_identifier, check_system_prompt
+from core.content import ToolCall
 from core.errors import InvalidRequest
-from core.types import Message
+from core.types import Message, ReplyToolCall
 
 
 class HistoryMessage(TypedDict):
-    """One message as `get_history` shows it."""
+    """One message as `get_history` shows it; content is a text or a list of parts."""
 
     role: str
-    content: str
+    content: Any
+    tool_calls: NotRequired[list[ReplyToolCall]]
+    tool_call_id: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class StoredMessage:
     """A message with what was noted beside it.
 
     Args:
-        tokens: tokens of the text alone, or None if nobody counted them.
+        tokens: tokens of what it holds alone, or None if nobody counted them.
         ts: when its turn was appended, in ms by the clock of Redis.
         model: the model that wrote it; None for a user's message.
     """
@@ -41,11 +44,13 @@ class Turn:
 
     Args:
         request_id: names the turn; sent twice within ten minutes, it is appended once.
+        prompt: the user's text; or messages, each with its tokens, where it is more than a text.
         user_id: whose the conversation is; take it from `Conversation.admit`.
-        prompt_tokens, answer_tokens: tokens of each text alone, or None if not counted.
+        prompt_tokens, answer_tokens: tokens of each alone, or None if not counted.
         total_tokens: what the whole request used, history included, as the provider counted.
         system_prompt: replaces the conversation's from now on; "" removes it, None keeps it.
         metadata: merged into the caller's own metadata, name by name.
+        tool_calls: what the answer asks to have called.
 
     Raises:
         InvalidRequest: a name, text or count is of a wrong kind.
@@ -53,7 +58,7 @@ class Turn:
 
     conv_id: str
     request_id: str
-    prompt: str
+    prompt: str | tuple[StoredMessage, ...]
     answer: str
     model: str | None = None
     user_id: str | None = None
@@ -62,6 +67,14 @@ class Turn:
     total_tokens: int = 0
     system_prompt: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    tool_calls: tuple[ToolCall, ...] = ()
+
+    @property
+    def asked(self) -> tuple[StoredMessage, ...]:
+        """What was asked, as messages."""
+        if isinstance(self.prompt, str):
+            return (StoredMessage(Message("user", self.prompt), self.prompt_tokens),)
+        return self.prompt
 
     def __post_init__(self) -> None:
         check_identifier(self.conv_id, "conv_id")
@@ -70,7 +83,8 @@ class Turn:
             check_identifier(self.user_id, "user_id")
         for name in ("prompt", "answer", "model"):
             text = getattr(self, name)
-            if not isinstance(text, str) and not (name == "model" and text is None):
+            other = (name == "model" and text is None) or (name == "prompt" and _messages(text))
+            if not isinstance(text, str) and not other:
                 raise InvalidRequest(f"the {name} of a turn must be a str, not {text!r}")
         if self.system_prompt is not None:
             check_system_prompt(self.system_prompt)
@@ -78,6 +92,14 @@ class Turn:
             count = getattr(self, name)
             if count is not None and (type(count) is not int or count < 0):
                 raise InvalidRequest(f"{name} must be an int of 0 or more, not {count!r}")
+
+
+def _messages(prompt: object) -> bool:
+    return (
+        isinstance(prompt, tuple)
+        and bool(prompt)
+        and all(isinstance(each, StoredMessage) for each in prompt)
+    )
 
 
 @dataclass(frozen=True, slots=True)

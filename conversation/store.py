@@ -11,6 +11,7 @@ from conversation.identifiers import check_identifier
 from conversation.listing import list_page
 from conversation.records import Conversation, HistoryMessage, Turn
 from core.errors import InvalidRequest
+from core.neutral import message_as_dict
 from core.redis_calls import Calls
 from core.redis_connection import shared_redis
 from core.settings import get_settings
@@ -89,14 +90,12 @@ class ConversationStore:
 
         Put `index_command` behind it, so that the conversation is listed.
         """
-        user_message, assistant_message = encode_turn(turn)
         return calls.append_turn_call(
             self._names,
             turn.conv_id,
             request_id=turn.request_id,
             user_id=turn.user_id,
-            user_message=user_message,
-            assistant_message=assistant_message,
+            messages=encode_turn(turn),
             tokens=turn.total_tokens,
             fields=encode_fields(
                 metadata=turn.metadata, system_prompt=turn.system_prompt, last_model=turn.model
@@ -156,17 +155,16 @@ class ConversationStore:
     def get_history(self, conv_id: str, limit: int | None = None) -> list[HistoryMessage]:
         """The last `limit` messages (None: all), oldest first, after the system prompt if set.
 
-        A conversation that is not there has no messages.
+        A conversation that is not there has no messages. They are what `messages=` takes: content
+        is a text or a list of parts; `tool_calls` and `tool_call_id` are there where they apply.
         """
         if limit is not None and limit < 0:
             raise InvalidRequest(f"limit must be 0 or more, not {limit}")
         conversation = self._read(conv_id, limit)
-        history: list[HistoryMessage] = []
+        history: list[Any] = []
         if conversation.system_prompt is not None:
             history.append({"role": "system", "content": conversation.system_prompt})
-        history.extend(
-            {"role": message.role, "content": message.content} for message in conversation.messages
-        )
+        history.extend(message_as_dict(message) for message in conversation.messages)
         return history
 
     def get_metadata(self, conv_id: str) -> dict[str, Any]:
@@ -185,6 +183,9 @@ class ConversationStore:
 
     def truncate_history(self, conv_id: str, keep_last_n: int = 20) -> int:
         """Forget all but the last messages; the system prompt stays, and no turn is cut in two.
+
+        A turn is a question with all that follows it, tool calls and their results included. One
+        that would be cut goes whole; the last one stays whole if 2 or more are to be kept.
 
         Returns:
             How many messages were removed.

@@ -17,7 +17,7 @@ from core.redis_calls import Argument, Calls, Command
 
 _OUT_OF_REACH = (redis.ConnectionError, redis.TimeoutError)
 _OUT_OF_SERVICE = re.compile(
-    r"(?:^|[\s-])(?:OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|BUSY|NOPERM)\b"
+    r"(?:^|[\s-])(?:OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|BUSY)\b"
 )
 
 
@@ -32,8 +32,8 @@ class OutOfService(redis.ConnectionError):
 def out_of_service(error: BaseException) -> bool:
     """Whether an error means that Redis cannot do its work now, for whomever.
 
-    It is out of reach, is full, takes no writes, is loading, or does not allow what is needed; not
-    so an error of one command.
+    It is out of reach, is full, takes no writes or is loading; not so an error of one command, or
+    what it does not allow.
 
     Example:
         >>> out_of_service(redis.ResponseError("OOM command not allowed"))

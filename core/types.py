@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NotRequired, TypedDict
 
+from core.content import NO_OPTIONS, Content, Options, ToolCall
+
 Role = Literal["system", "user", "assistant", "tool"]
 StopReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
 
@@ -14,13 +16,20 @@ StopReason = Literal["stop", "length", "content_filter", "tool_calls", "other"]
 class Message:
     """One message of a conversation.
 
+    Args:
+        content: a text, or parts of which some may be images.
+        tool_calls: the calls that an assistant asks for.
+        tool_call_id: of a tool's message, which call it answers.
+
     Example:
         >>> Message("user", "Hello").role
         'user'
     """
 
     role: Role
-    content: str
+    content: Content
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +57,24 @@ class ChatRequest:
     conv_id: str | None = None
     user_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = NO_OPTIONS
     streamed: bool = False
     idle_timeout: float = 60.0
     keep_partial: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """Texts whose vectors are asked for.
+
+    Args:
+        request: all else that a request has; it has no messages and expects no output.
+        dimensions: the length of the vectors; None leaves it to the model.
+    """
+
+    request: ChatRequest
+    texts: tuple[str, ...]
+    dimensions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,17 @@ class ProviderReply:
     stop_reason: StopReason
     usage: Usage | None
     quotas: tuple[ProviderQuota, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingReply:
+    """A provider's vectors, one for each text and in their order."""
+
+    vectors: tuple[list[float], ...]
+    model: str
+    usage: Usage | None
+    quotas: tuple[ProviderQuota, ...] = ()
 
 
 class TokenCounts(TypedDict):
@@ -113,12 +148,48 @@ class Attempt(TypedDict):
     duration_ms: float
 
 
+class EmbedReply(TypedDict):
+    """What `embed` returns; on failure `partial` has the vectors of the first texts."""
+
+    success: bool
+    request_id: str
+    embeddings: list[list[float]] | None
+    model: str | None
+    key_id: str | None
+    key_ids: list[str]
+    provider: str | None
+    tokens: TokenCounts
+    attempts: list[Attempt]
+    duration_ms: float
+    partial: NotRequired[list[list[float]]]
+    error: NotRequired[str]
+    error_type: NotRequired[str]
+    retry_after: NotRequired[float]
+
+
+class CalledFunction(TypedDict):
+    """What a model wants to have called; `arguments` is JSON as it wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ReplyToolCall(TypedDict):
+    """One tool call of a reply. Give it back unchanged in the assistant's message."""
+
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+    extra_content: NotRequired[dict[str, Any]]
+
+
 class Reply(TypedDict):
     """What `send_one_shot` and `send_chat` return; on failure `success` is False."""
 
     success: bool
     request_id: str
     content: str | None
+    tool_calls: list[ReplyToolCall]
     model: str | None
     key_id: str | None
     provider: str | None

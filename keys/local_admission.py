@@ -123,9 +123,9 @@ class LocalAdmission:
         """Charge locally what a reservation really used, and pass over what it marked."""
         outage = self._outage
         with outage.lock:
-            if outage.state is State.UP or not outage.has_share:
+            now_ms, local = outage.now_ms(), outage.counting
+            if local is None:
                 return
-            now_ms, local = outage.now_ms(), outage.local
             local.settle(reservation.id, end.charge, now_ms)
             for mark in end.marks:
                 until_ms = -1 if mark.milliseconds < 0 else now_ms + mark.milliseconds
@@ -189,8 +189,9 @@ class LocalAdmission:
         return reservation
 
     def _withdraw(self, wish: Wish) -> None:
-        if self._outage.state is not State.UP and self._outage.has_share:
-            self._outage.local.withdraw(wish.id, self._outage.now_ms())
+        local = self._outage.counting
+        if local is not None:
+            local.withdraw(wish.id, self._outage.now_ms())
 
     def _leave(self, waiter: Waiter) -> None:
         """Wait no longer; what was reserved meanwhile and not taken is given back."""

@@ -22,6 +22,10 @@ from keys.spec import KeySpec
 from lua.limiter_types import NEVER, Charge, Geometry, NoRoom, PassedOver, Refusal, Weights
 from lua.outage_calls import KnownUse
 
+DOUBTED = 4
+"""Of a room that Redis told a while ago, this part of the limit (a quarter) is not believed: other
+routers may have taken it since."""
+
 TAKEN_AT_ONCE = 0.5
 """A candidate with so much of its share left is taken at once, so that equal ones take turns."""
 
@@ -147,9 +151,10 @@ class LocalLimiter:
             return
         self._counted.add(reservation_id)
         group = self._group(ring, self.began_ms)
-        group.ring.advance(at_ms)  # a turn may have been promised ahead of time
+        counted = group.ring.advance(at_ms)  # a turn may have been promised ahead of time
         slot = group.ring.add(at_ms, amounts)
-        group.before = group.before.plus(amounts)
+        if group.ring.advance(at_ms) != counted:  # else it is too old, and gives no right to more
+            group.before = group.before.plus(amounts)
         if group.seen is not None and at_ms >= group.seen.at_ms:
             group.since_seen = group.since_seen.plus(amounts)
         if till_ms == 0:
@@ -397,7 +402,7 @@ class _View:
 
     def _allowed(self, row: _Row, early: bool) -> int:
         share = self._share.of(row.limit)
-        return min(share, row.before + self._part(row.limit - row.known)) if early else share
+        return min(share, row.before + self._part(row.limit, row.known)) if early else share
 
     def _parallel(self, early: bool) -> int:
         limit, group = self._key.max_parallel or 0, self._group
@@ -405,18 +410,19 @@ class _View:
         if not early:
             return share
         seen = limit if group.seen is None else group.seen.use.in_flight
-        room = self._part(limit - seen - group.since_seen.requests)
+        room = self._part(limit, seen + group.since_seen.requests)
         return min(share, group.in_flight_before + room)
 
-    def _part(self, room: int) -> int:
+    def _part(self, limit: int, known: int) -> int:
         """This process's part of a room that was seen a while before Redis was lost."""
-        seen = self._group.seen
-        if seen is None or room <= 0:
+        seen, room = self._group.seen, limit - known
+        if seen is None:
             return 0
         if self._share.routers > 1:
             age = self._limiter.began_ms - seen.at_ms
-            room = int(room * max(0.0, 1.0 - age / self._limiter.geometry.window_ms))
-        return self._share.of(room)
+            fresh = max(0.0, 1.0 - age / self._limiter.geometry.window_ms)
+            room = int((room - -(-limit // DOUBTED)) * fresh)
+        return self._share.of(max(0, room))
 
     def _day(self) -> list[tuple[int, int, int]]:
         """For each limit a day: this process's part of what was left of it, what it used of that

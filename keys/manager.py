@@ -137,6 +137,11 @@ class KeyManager:
         except NoKeys:
             return ()
 
+    def keys_of(self, selection: Selection) -> tuple[KeySpec, ...]:
+        """The keys that a selection allows, in the order in which they are tried."""
+        _, keys = self._registry.snapshot()
+        return tuple(candidate.key for candidate in candidates_for(keys, selection))
+
     def ratio_of(self, selection: Selection) -> float:
         """Real input tokens for each estimated one, as learned by all processes: of the model that
         a selection prefers, else the largest of those that may serve. It is from 0.5 to 3, and 1

@@ -20,6 +20,7 @@ import logging
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum
 from uuid import uuid4
@@ -37,7 +38,7 @@ from keys.reservations import End, Reservation
 from keys.spec import KeySpec
 from lua.limiter_types import Geometry, GroupKeys, Shard
 from lua.loader import ScriptCall
-from lua.outage_calls import DayUse, Entry, Presence, Pulse, beat, restore
+from lua.outage_calls import DayUse, Entry, Presence, Pulse, beat, most_of, restore
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +124,7 @@ class Outage:
         self._joined = 0.0
         self._told_epoch = ""
         self._seen: dict[str, Seen] = {}
+        self._looks: dict[str, deque[Seen]] = {}
         self._marks: tuple[tuple[str, int], ...] = ()
         self._next_group = 0
         self._probe = FIRST_PROBE
@@ -150,6 +152,11 @@ class Outage:
     def has_share(self) -> bool:
         """Whether this process knows how much it may use by itself."""
         return self._local is not None
+
+    @property
+    def counting(self) -> LocalLimiter | None:
+        """The local limiter, if it counts, whether or not it may admit."""
+        return self._local
 
     def now_ms(self) -> int:
         """The time of the local limiter."""
@@ -408,8 +415,14 @@ class Outage:
         if self.routers == 0:
             self._joined = asked
         self.routers, self._rank, self._marks = pulse.routers, pulse.rank, pulse.marks
+        at_ms = int(asked * 1000)
         for group, use in zip(groups, pulse.uses, strict=True):
-            self._seen[group.ring] = Seen(int(asked * 1000), use)
+            looks = self._looks.setdefault(group.ring, deque())
+            looks.append(Seen(at_ms, use))
+            while looks[0].at_ms < at_ms - self._geometry.window_ms:
+                looks.popleft()
+            # Where many wait, what is free now is full in a moment: the most is believed.
+            self._seen[group.ring] = Seen(at_ms, most_of([look.use for look in looks]))
 
     def _tell(self, entries: list[tuple[Reservation, Entry]], days: dict[str, DayUse]) -> int:
         """Charge entries in Redis, then settle what was settled meanwhile."""

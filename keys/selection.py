@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from keys.spec import KeySpec
+from keys.spec import KeySpec, Purpose
+
+
+class KeyRule(Hashable, Protocol):
+    """Something that a key must fulfil; equal rules allow the same keys."""
+
+    def allows(self, key: KeySpec) -> bool:
+        """Whether a key may serve."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +24,21 @@ class Selection:
         models: in the caller's order; empty allows every model.
         tags: labels that a key must carry.
         workload: `light`, `medium` or `heavy`; a key without such a tag serves any.
+        rule: what else a key must fulfil.
+        serves: what for.
     """
 
     models: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     workload: str | None = None
+    rule: KeyRule | None = None
+    serves: Purpose = "chat"
 
     @property
     def identity(self) -> tuple[object, ...]:
         """What makes two selections the same."""
-        return self.models, tuple(sorted(self.tags.items())), self.workload
+        tags = tuple(sorted(self.tags.items()))
+        return self.models, tags, self.workload, self.rule, self.serves
 
     def describe(self) -> str:
         """The selection in words, for an error."""
@@ -37,7 +49,8 @@ class Selection:
             parts.append("tags " + ", ".join(f"{k}={v}" for k, v in sorted(self.tags.items())))
         if self.workload:
             parts.append(f"workload {self.workload}")
-        return " with ".join(parts) or "any model"
+        described = " with ".join(parts) or "any model"
+        return described if self.serves == "chat" else f"embeddings of {described}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +65,11 @@ def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candi
     """The active keys that the selection allows, by the caller's model order, then priority."""
     found = []
     for key in keys:
-        if not key.active or (selection.models and key.model_name not in selection.models):
+        if not key.active or key.purpose != selection.serves:
+            continue
+        if selection.rule is not None and not selection.rule.allows(key):
+            continue
+        if selection.models and key.model_name not in selection.models:
             continue
         if any(key.tags.get(name) != value for name, value in selection.tags.items()):
             continue

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +22,8 @@ from keys.leaks import holds_a_secret, show
 _MOST = 10**12  # above any limit of any provider, and exact in Lua's numbers
 _ALSO_USUAL = {"gemini": ("GOOGLE_API_KEY",)}
 _SECRET_FIELD = re.compile(r"(?i)key$|secret|token$|passw|credential")
+# Most names say so (OpenAI, Google, Mistral, Cohere); the others are families of open models.
+_EMBEDS = re.compile(r"embed|^(?:bge|gte|e5|multilingual-e5|all-minilm|all-mpnet|voyage)-")
 _COUNT_HINT = "a whole number of 1 or more, or leave it out"
 _NAME_HINT = "letters, digits and _ . : / @ + -, at most 128, such as "
 WRITE = {
@@ -33,6 +36,7 @@ WRITE = {
     "priority": "a whole number from 0 to 100, or leave it out",
     "base_url": "an address that starts with https:// or http://, or leave it out",
     "active": "true or false, without quotes",
+    "serves": "chat or embeddings, or leave it out",
     "tags": 'names with texts, such as {"tier": "free"}',
 }
 
@@ -61,6 +65,7 @@ class Tags(Mapping[str, str]):
         return repr(self._labels)
 
 
+Purpose = Literal["chat", "embeddings"]
 Count = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
 Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]*$")]
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,128}$")]
@@ -131,6 +136,10 @@ class KeySpec(BaseModel):
     active: Annotated[bool, Field(strict=True)] = Field(
         default=True, description="false keeps the entry but never uses it."
     )
+    serves: Purpose | None = Field(
+        default=None,
+        description="chat or embeddings: what the model does. Without it, its name decides.",
+    )
     tags: Annotated[Mapping[Label, Label], AfterValidator(Tags), PlainSerializer(dict)] = Field(
         default_factory=Tags,
         description='Free labels that requests can ask for, such as {"tier": "free"}.',
@@ -142,6 +151,11 @@ class KeySpec(BaseModel):
             problems = _fill(self, fields)
             if problems:
                 raise ConfigurationError("wrong key: " + "; ".join(problems.values()))
+
+    @property
+    def purpose(self) -> Purpose:
+        """What the key serves: as it says, else as its model's name does."""
+        return self.serves or purpose_of(self.model_name)
 
     @property
     def group(self) -> str:
@@ -165,6 +179,17 @@ class KeySpec(BaseModel):
             return names
         usual = self.provider.upper().replace("-", "_") + "_API_KEY"
         return (*names, usual, *_ALSO_USUAL.get(self.provider, ()))
+
+
+@lru_cache(maxsize=4096)
+def purpose_of(model_name: str) -> Purpose:
+    """Whether a model makes embeddings, by its name.
+
+    Example:
+        >>> purpose_of("text-embedding-3-small")
+        'embeddings'
+    """
+    return "embeddings" if _EMBEDS.search(model_name.rpartition("/")[2].lower()) else "chat"
 
 
 def build(fields: Mapping[str, Any]) -> tuple[KeySpec | None, dict[str, str]]:

@@ -11,6 +11,7 @@ from core.types import ChatRequest
 
 MOST_TOKENS = 100_000_000
 MOST_PRIORITY = 1_000
+MOST_DIMENSIONS = 100_000
 
 LONGEST = 86_400.0
 """Seconds: no request may take or wait for more than a day."""
@@ -25,11 +26,8 @@ def checked(request: ChatRequest) -> ChatRequest:
         InvalidRequest: one is wrong; the message names it.
     """
     for message in request.messages:
-        if not isinstance(message.content, str):
-            raise InvalidRequest(f"prompt must be a str, not {type(message.content).__name__}")
-        if not message.content.strip():
-            raise InvalidRequest("prompt is empty; write what to ask")
-        _sendable("prompt", message.content)
+        if isinstance(message.content, str):
+            _sendable("prompt", message.content)
     if isinstance(request.system_prompt, str):
         _sendable("system_prompt", request.system_prompt)
     for name in ("system_prompt", "model_preference"):
@@ -39,8 +37,9 @@ def checked(request: ChatRequest) -> ChatRequest:
     for model in request.fallback_models:
         if not isinstance(model, str) or not model:
             raise InvalidRequest(f"fallback_models must hold names of models, not {model!r}")
+    least = 1 if request.messages else 0  # embeddings have no output
     for name in ("expected_completion_tokens", "max_output_tokens"):
-        _whole(name, getattr(request, name), at_least=1, at_most=MOST_TOKENS)
+        _whole(name, getattr(request, name), at_least=least, at_most=MOST_TOKENS)
     _whole("priority", request.priority, at_least=-MOST_PRIORITY, at_most=MOST_PRIORITY)
     _number("timeout", request.timeout, above=0.0, at_most=LONGEST)
     _number("idle_timeout", request.idle_timeout, above=0.0, at_most=LONGEST)
@@ -56,6 +55,34 @@ def checked(request: ChatRequest) -> ChatRequest:
         check_identifier(request.user_id, "user_id")
     encode_metadata(request.metadata)
     return request
+
+
+def embeddable(value: Any) -> tuple[str, ...]:
+    """The texts that a caller wants to have embedded.
+
+    Raises:
+        InvalidRequest: they are none, or one is empty or no text.
+    """
+    found = texts("texts", value)
+    if not found:
+        raise InvalidRequest("texts is empty; give at least one text")
+    for at, text in enumerate(found):
+        if not isinstance(text, str) or not text.strip():
+            raise InvalidRequest(f"texts[{at}] must be a text that is not empty, not {text!r}")
+        _sendable(f"texts[{at}]", text)
+    return found
+
+
+def checked_dimensions(value: Any) -> int | None:
+    """The length of the vectors, or None.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if value is not None:
+        _whole("dimensions", value, at_least=1, at_most=MOST_DIMENSIONS)
+    found: int | None = value
+    return found
 
 
 def texts(name: str, value: Any) -> tuple[Any, ...]:

@@ -18,11 +18,12 @@ from typing import Any, Self
 
 from core.bridge import on_task
 from core.once import once
-from core.types import ChatRequest, Reply
+from core.types import ChatRequest, EmbeddingRequest, EmbedReply, Reply
 from llm.explanations import Explained, explain
 from llm.parts import RouterParts
 from llm.reply_stream import AsyncReplyStream
 from llm.requests import Requests, asking
+from llm.routing.embedding import route_embeddings
 from llm.routing.flow import route
 from llm.routing.replies import tell_finished
 from llm.routing.task_drivers import all_settled, run_async, stream_async
@@ -45,7 +46,7 @@ class AsyncRequestRouter:
 
     def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
-        self.requests = Requests(parts.settings)
+        self.requests = Requests(parts.settings, parts.driver.providers.names)
 
     @asking(Requests.one_shot)
     async def send_one_shot(self, request: ChatRequest) -> Reply:
@@ -77,6 +78,15 @@ class AsyncRequestRouter:
         See `RequestRouter.stream_chat`.
         """
         return self._stream(request)
+
+    @asking(Requests.embedding)
+    async def embed(self, request: EmbeddingRequest) -> EmbedReply:
+        """Embed texts. See `RequestRouter.embed`."""
+        parts = self._parts
+        flow = route_embeddings(request, parts.around)
+        reply = await run_async(flow, parts.driver, request.request.timeout)
+        tell_finished(request.request, reply)
+        return reply
 
     @asking(Requests.one_shot)
     async def explain(self, request: ChatRequest) -> Explained:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from core.types import ChatRequest
 from llm.parts import RouterParts
+from llm.providers.abilities import needs_of
+from llm.routing.needs import able
 from llm.routing.prompts import build_prompt, need_of, selection_of
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ class Explained(TypedDict):
 def explain(parts: RouterParts, request: ChatRequest) -> Explained:
     """See `RequestRouter.explain`."""
     around, keys = parts.around, parts.driver.keys
-    selection = selection_of(request)
+    needs = needs_of(request.messages, request.options)
+    selection = able(selection_of(request), needs, around.abilities_of, around.models_of)
     built = build_prompt(request, None, request.model_preference, around.tokens)
     keys.refresh_ratios(selection)
     ratio = around.ratio_of(selection)

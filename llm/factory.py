@@ -133,6 +133,9 @@ def _assemble(
         tokens=TokenCounter(load_tiktoken),
         models_of=keys.models_of,
         ratio_of=keys.ratio_of,
+        abilities_of=driver.providers.abilities_of,
+        keys_of=keys.keys_of,
+        embedding_limits_of=driver.providers.embedding_limits_of,
     )
     # Followed last: whatever is refused above has left nothing behind.
     unfollow_logs = follow_with_logs(settings)

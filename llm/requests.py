@@ -5,24 +5,33 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
+from core.content import NO_OPTIONS, Options
 from core.settings import Settings
-from core.types import ChatRequest, Message
-from llm.arguments import checked, mapping, texts
+from core.types import ChatRequest, EmbeddingRequest, Message
+from llm.arguments import checked, checked_dimensions, embeddable, mapping, texts
+from llm.options import Extras, messages_of, options_of
+
+Messages = Sequence[Message | Mapping[str, Any]]
 
 
 class Requests:
-    """Makes requests of arguments, checked."""
+    """Makes requests of arguments, checked.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        providers: the names of all that are registered.
+    """
+
+    def __init__(self, settings: Settings, providers: Callable[[], tuple[str, ...]]) -> None:
         self._settings = settings
+        self._providers = providers
 
     def one_shot(
         self,
-        prompt: str,
+        prompt: str | None = None,
         model_preference: str | None = None,
         system_prompt: str | None = None,
         expected_completion_tokens: int = 512,
@@ -37,6 +46,8 @@ class Requests:
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> ChatRequest:
         """Args:
             prompt: what to ask.
@@ -55,9 +66,16 @@ class Requests:
         tags: labels that a key must carry.
         idle_timeout: of a stream, the seconds of silence after which it is given up; by
             default `LLM_STREAM_IDLE_SECONDS`.
+        messages: in the prompt's place, the whole exchange as dicts of `role` and `content`,
+            with images and tool calls; see docs/requests.md.
+        extras: tools, tool_choice, response_format, stop, top_p, seed, provider_options. Keys
+            whose provider cannot do what is asked are left out; if none is left, the reply's
+            error_type is `invalid_request`.
         """
         return self._request(
             prompt,
+            messages,
+            extras,
             fallback_models,
             tags,
             timeout,
@@ -76,7 +94,7 @@ class Requests:
     def chat(
         self,
         conv_id: str,
-        prompt: str,
+        prompt: str | None = None,
         user_id: str | None = None,
         model_preference: str | None = None,
         expected_completion_tokens: int = 512,
@@ -93,6 +111,8 @@ class Requests:
         tags: Mapping[str, str] | None = None,
         idle_timeout: float | None = None,
         keep_partial: bool = False,
+        messages: Messages | None = None,
+        **extras: Unpack[Extras],
     ) -> ChatRequest:
         """Args:
         conv_id: names the conversation; a new name begins one.
@@ -101,11 +121,14 @@ class Requests:
         metadata: JSON values kept with the conversation.
         keep_partial: of a stream, whether the turn is kept as far as it came when it is cut.
         prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
-        timeout, max_wait, priority, fallback_models, workload, tags, idle_timeout: as for
+        timeout, max_wait, priority, fallback_models, workload, tags, idle_timeout, messages,
+        extras: as for
             `send_one_shot`.
         """
         return self._request(
             prompt,
+            messages,
+            extras,
             fallback_models,
             tags,
             timeout,
@@ -124,28 +147,83 @@ class Requests:
             keep_partial=keep_partial,
         )
 
+    def embedding(
+        self,
+        texts: Sequence[str],
+        model_preference: str | None = None,
+        *,
+        dimensions: int | None = None,
+        user_id: str | None = None,
+        timeout: float | None = None,
+        max_wait: float = 0.0,
+        priority: int = 0,
+        workload: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        provider_options: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> EmbeddingRequest:
+        """Args:
+        texts: what to embed; none may be empty.
+        model_preference: the model; None takes the first configured one that makes embeddings.
+            All texts go to one model.
+        dimensions: the length of the vectors, where the model lets it be chosen.
+        timeout: seconds for all calls together.
+        user_id, max_wait, priority, workload, tags, provider_options: as for `send_one_shot`.
+        """
+        options = options_of(self._providers(), provider_options=provider_options)
+        request = self._checked(
+            (),
+            options,
+            (),
+            tags,
+            timeout,
+            model_preference=model_preference,
+            workload=workload,
+            expected_completion_tokens=0,
+            max_output_tokens=0,
+            temperature=None,
+            max_wait=max_wait,
+            priority=priority,
+            user_id=user_id,
+        )
+        return EmbeddingRequest(request, embeddable(texts), checked_dimensions(dimensions))
+
     def _request(
         self,
-        prompt: str,
+        prompt: str | None,
+        messages: Messages | None,
+        extras: Extras,
         fallback_models: Sequence[str],
         tags: Mapping[str, str] | None,
         timeout: float | None,
         idle_timeout: float | None,
         **asked: Any,
     ) -> ChatRequest:
-        usual = self._settings
-        if timeout is None:
-            timeout = usual.llm_request_timeout_seconds
+        found = messages_of(prompt, messages, goes_on="conv_id" in asked)
+        options = options_of(self._providers(), **extras) if extras else NO_OPTIONS
         if idle_timeout is None:
-            idle_timeout = usual.llm_stream_idle_seconds
+            idle_timeout = self._settings.llm_stream_idle_seconds
+        return self._checked(
+            found, options, fallback_models, tags, timeout, idle_timeout=idle_timeout, **asked
+        )
+
+    def _checked(
+        self,
+        messages: tuple[Message, ...],
+        options: Options,
+        fallback_models: Sequence[str],
+        tags: Mapping[str, str] | None,
+        timeout: float | None,
+        **asked: Any,
+    ) -> ChatRequest:
+        usual = self._settings.llm_request_timeout_seconds
         return checked(
             ChatRequest(
                 request_id=uuid4().hex,
-                messages=(Message("user", prompt),),
+                messages=messages,
+                options=options,
                 fallback_models=texts("fallback_models", fallback_models),
                 tags=mapping("tags", tags),
-                timeout=timeout,
-                idle_timeout=idle_timeout,
+                timeout=usual if timeout is None else timeout,
                 **asked,
             )
         )
@@ -160,12 +238,13 @@ class Asked(Protocol):
 RouterT = TypeVar("RouterT", bound=Asked)
 Arguments = ParamSpec("Arguments")
 Given = TypeVar("Given")
+RequestT = TypeVar("RequestT")
 
 
 def asking(
-    form: Callable[Concatenate[Requests, Arguments], ChatRequest],
+    form: Callable[Concatenate[Requests, Arguments], RequestT],
 ) -> Callable[
-    [Callable[[RouterT, ChatRequest], Given]], Callable[Concatenate[RouterT, Arguments], Given]
+    [Callable[[RouterT, RequestT], Given]], Callable[Concatenate[RouterT, Arguments], Given]
 ]:
     """Give a router's method the arguments of one of the forms of `Requests`.
 
@@ -174,7 +253,7 @@ def asking(
     """
 
     def give(
-        method: Callable[[RouterT, ChatRequest], Given],
+        method: Callable[[RouterT, RequestT], Given],
     ) -> Callable[Concatenate[RouterT, Arguments], Given]:
         @functools.wraps(method)
         def asked(self: RouterT, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Given:

@@ -14,12 +14,13 @@ from types import TracebackType
 from typing import Any, Self
 
 from core.once import once
-from core.types import ChatRequest, Reply
+from core.types import ChatRequest, EmbeddingRequest, EmbedReply, Reply
 from llm.explanations import Explained, explain
 from llm.parts import RouterParts
 from llm.reply_stream import ReplyStream
 from llm.requests import Requests, asking
 from llm.routing.drivers import run, stream
+from llm.routing.embedding import route_embeddings
 from llm.routing.flow import route
 from llm.routing.replies import tell_finished
 
@@ -38,15 +39,16 @@ class RequestRouter:
 
     def __init__(self, parts: RouterParts) -> None:
         self._parts = parts
-        self.requests = Requests(parts.settings)
+        self.requests = Requests(parts.settings, parts.driver.providers.names)
 
     @asking(Requests.one_shot)
     def send_one_shot(self, request: ChatRequest) -> Reply:
         """Send one prompt, without history.
 
         Returns:
-            A dict: `success, content, model, key_id, provider, tokens, conversation_id, attempts,
-            duration_ms`, and on failure `error, error_type` and, where known, `retry_after`.
+            A dict: `success, content, tool_calls, model, key_id, provider, tokens, conversation_id,
+            attempts, duration_ms`, and on failure `error, error_type` and, where known,
+            `retry_after`.
 
         Raises:
             core.errors.InvalidRequest: an argument is wrong. Nothing else is raised for what a
@@ -101,6 +103,27 @@ class RequestRouter:
         """
         return self._stream(request)
 
+    @asking(Requests.embedding)
+    def embed(self, request: EmbeddingRequest) -> EmbedReply:
+        """Embed texts, in as many calls as the provider's limits ask for.
+
+        Returns:
+            A dict: `success, embeddings` (a list of numbers for each text, in their order)`, model,
+            key_id` (the last that served)`, key_ids, provider, tokens, attempts, duration_ms`, and
+            on failure `error, error_type`, where known `retry_after`, and as `partial` the vectors
+            of the first texts, as far as it came.
+
+        Raises:
+            core.errors.InvalidRequest: an argument is wrong.
+
+        Example:
+            >>> router.embed(["Hello", "World"], "text-embedding-3-small")     # doctest: +SKIP
+        """
+        parts = self._parts
+        reply = run(route_embeddings(request, parts.around), parts.driver, request.request.timeout)
+        tell_finished(request.request, reply)
+        return reply
+
     @asking(Requests.one_shot)
     def explain(self, request: ChatRequest) -> Explained:
         """Tell for every key whether it would serve this prompt now, and why not. Reserves nothing.
@@ -111,7 +134,7 @@ class RequestRouter:
             ("chosen", "free", "passed over"), `why`, `free_in` seconds, `limits` and more.
 
         Raises:
-            core.errors.InvalidRequest: an argument is wrong.
+            core.errors.InvalidRequest: an argument is wrong, or no allowed model can do it.
             core.errors.NoKeys: no configured key fits.
             core.errors.StorageError: Redis did not answer.
         """

@@ -14,15 +14,20 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from core.content import NO_OPTIONS, Content, Options, TextPart
 from core.types import Message
+from llm.image_tokens import image_tokens
 
 _log = logging.getLogger(__name__)
 
 MESSAGE_OVERHEAD = 4
 """Tokens that a message costs beyond its text: role and separators, as OpenAI's cookbook counts."""
 
-IMAGE_TOKENS = 1_100
-"""A large image at high detail on OpenAI's models; Anthropic and Gemini count about as much."""
+CALL_OVERHEAD = 8
+"""Tokens that a tool or a call of one costs beyond its texts."""
+
+TOOLS_OVERHEAD = 350
+"""Anthropic's own prompt for tools (platform.claude.com/docs: tool use); others add less."""
 
 LONG_TEXT = 100_000
 """Characters from which on three samples are measured instead of the whole."""
@@ -89,22 +94,43 @@ class TokenCounter:
         self._started: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def count(self, content: object, model: str | None = None) -> int:
-        """Tokens of a text, or of content parts (texts, images, tool calls), for a model."""
+    def count(self, content: Content, model: str | None = None) -> int:
+        """Tokens of a text, or of content parts (texts and images), for a model."""
         if isinstance(content, str):
             encoding = self._encoding_of(model)
             if encoding is None or len(content) > LONG_TEXT:
                 return estimate(content)
             return len(encoding.encode_ordinary(content))
-        if isinstance(content, (list, tuple)):
-            return sum(self.count(part, model) for part in content)
-        if isinstance(content, dict):
-            if "image" in str(content.get("type", "")) or "inline_data" in content:
-                return IMAGE_TOKENS
-            if isinstance(content.get("text"), str):
-                return self.count(content["text"], model)
-            return estimate(json.dumps(content, default=str))
-        return 0 if content is None else estimate(str(content))
+        return sum(
+            self.count(part.text, model)
+            if isinstance(part, TextPart)
+            else image_tokens(model, part.detail)
+            for part in content
+        )
+
+    def count_message(self, message: Message, model: str | None = None) -> int:
+        """Tokens of what a message holds: its content and its tool calls."""
+        calls = sum(
+            CALL_OVERHEAD + self.count(call.name, model) + self.count(call.arguments, model)
+            for call in message.tool_calls
+        )
+        return self.count(message.content, model) + calls
+
+    def count_options(self, options: Options, model: str | None = None) -> int:
+        """Tokens of what goes along beside the messages: tools, a schema, a provider's own."""
+        if options is NO_OPTIONS:
+            return 0
+        total = 0
+        if options.tools:
+            total += TOOLS_OVERHEAD
+        for tool in options.tools:
+            text = f"{tool.name} {tool.description or ''} {_json(tool.parameters)}"
+            total += CALL_OVERHEAD + self.count(text, model)
+        if options.response_format is not None and options.response_format.schema:
+            total += self.count(_json(options.response_format.schema), model)
+        # Which provider will serve is not known yet: the largest counts.
+        own = (self.count(_json(fields), model) for fields in options.provider_options.values())
+        return total + max(own, default=0)
 
     def count_messages(
         self, messages: Iterable[Message], system_prompt: str | None, model: str | None = None
@@ -114,7 +140,7 @@ class TokenCounter:
         if system_prompt:
             total += MESSAGE_OVERHEAD + self.count(system_prompt, model)
         for message in messages:
-            total += MESSAGE_OVERHEAD + self.count(message.content, model)
+            total += MESSAGE_OVERHEAD + self.count_message(message, model)
         return total
 
     def _encoding_of(self, model: str | None) -> Any | None:
@@ -147,6 +173,10 @@ class TokenCounter:
             return
         if time.monotonic() - self._started[name] <= self._patience:
             self._encodings[name] = encoding
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def load_tiktoken(name: str) -> Any:

@@ -1,5 +1,5 @@
 --[[
-Append one answered turn, the user's message and the assistant's, side by side.
+Append one answered turn, its messages side by side: what was asked, then the answer.
 
 KEYS  1  the conversation's metadata
       2  its messages
@@ -9,8 +9,8 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       3  life of the mark, ms: a call sent twice within it appends once
       4  user id, '' for none
       5  tokens to add to the conversation's total
-      6  the user's message, a JSON object
-      7  the assistant's message, a JSON object
+      6  how many messages follow
+      then each message, a JSON object
       then 2 each: field and value to set in the metadata
 
 Returns {1, messages now}  appended
@@ -43,8 +43,11 @@ if not conversation then
   conversation_begin(KEYS[1], KEYS[2], now)
   conversation = {tokens = 0}
 end
-length = redis.call('RPUSH', KEYS[2], stamped(ARGV[6]), stamped(ARGV[7]))
-conversation_describe(KEYS[1], now, user, 8)
+local last = 6 + tonumber(ARGV[6])
+for n = 7, last do
+  length = redis.call('RPUSH', KEYS[2], stamped(ARGV[n]))
+end
+conversation_describe(KEYS[1], now, user, last + 1)
 redis.call('HSET', KEYS[1], 'message_count', length,
   'total_tokens', string.format('%.0f', conversation.tokens + tonumber(ARGV[5])))
 redis.call('PEXPIREAT', KEYS[1], now + tonumber(ARGV[2]))

@@ -35,14 +35,13 @@ def append_turn_call(
     *,
     request_id: str,
     user_id: str | None,
-    user_message: str,
-    assistant_message: str,
+    messages: Sequence[str],
     tokens: int,
     fields: Mapping[str, str],
     ttl_ms: int,
     now_ms: int | None = None,
 ) -> ScriptCall:
-    """Append the two messages (JSON objects) of a turn. Answers [Outcome, messages now]."""
+    """Append the messages (JSON objects) of a turn. Answers [Outcome, messages now]."""
     return ScriptCall(
         load("append_turn"),
         (
@@ -56,8 +55,8 @@ def append_turn_call(
             TURN_MARK_MS,
             user_id or "",
             tokens,
-            user_message,
-            assistant_message,
+            len(messages),
+            *messages,
             *chain.from_iterable(fields.items()),
         ),
     )

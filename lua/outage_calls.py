@@ -28,6 +28,27 @@ class KnownUse:
     tokens_today: int
 
 
+def most_of(uses: Sequence[KnownUse]) -> KnownUse:
+    """The largest of each number; of the days the last one's.
+
+    Example:
+        >>> one, other = KnownUse(3, 9, 0, 0, 1, 0, 0, 0), KnownUse(5, 7, 0, 0, 0, 0, 0, 0)
+        >>> most_of([one, other]).requests, most_of([one, other]).tokens
+        (5, 9)
+    """
+    last = uses[-1]
+    return KnownUse(
+        requests=max(use.requests for use in uses),
+        tokens=max(use.tokens for use in uses),
+        input=max(use.input for use in uses),
+        output=max(use.output for use in uses),
+        in_flight=max(use.in_flight for use in uses),
+        day_end_ms=last.day_end_ms,
+        requests_today=last.requests_today,
+        tokens_today=last.tokens_today,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Pulse:
     """What a beat told.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from core.content import ToolCall
 from core.errors import ContentBlocked
 from core.types import ProviderReply, StopReason, Usage
+from llm.providers.abilities import Ability, abilities_of
 from llm.providers.anthropic_errors import RULES, refusal_of
 from llm.providers.anthropic_requests import body_of, headers_of
 from llm.providers.anthropic_stream import AnthropicAssembler
@@ -13,7 +16,16 @@ from llm.providers.arriving import Assembler
 from llm.providers.base import ProviderCall
 from llm.providers.headers import anthropic_quotas
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, clean, count, failure, nonsense, objects
+from llm.providers.translate import (
+    Answer,
+    Refusal,
+    clean,
+    count,
+    failure,
+    new_call_id,
+    nonsense,
+    objects,
+)
 
 if TYPE_CHECKING:
     import anthropic
@@ -41,6 +53,10 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic", "anthropic.AsyncAnthrop
     """
 
     rules: ClassVar = RULES
+
+    def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
+        """What is known of a model; see `llm/providers/abilities.py`."""
+        return abilities_of("anthropic", model, base_url)
 
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> anthropic.Anthropic:
         import anthropic
@@ -134,6 +150,7 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic", "anthropic.AsyncAnthrop
             stop_reason=_STOP.get(str(body.get("stop_reason")), "other"),
             usage=_usage(body.get("usage")),
             quotas=anthropic_quotas(answer.headers),
+            tool_calls=_tool_calls(blocks),
         )
 
     def usage_in(self, body: dict[str, Any]) -> Usage | None:
@@ -161,6 +178,18 @@ def _deaf(client: _ClientT) -> _ClientT:
 
 def _options(call: ProviderCall, timeout: float | httpx2.Timeout) -> Any:
     return {"timeout": timeout, "headers": headers_of(call)}
+
+
+def _tool_calls(blocks: object) -> tuple[ToolCall, ...]:
+    asked = (block for block in objects(blocks) if block.get("type") == "tool_use")
+    return tuple(
+        ToolCall(
+            id=str(block.get("id") or new_call_id()),
+            name=clean(str(block.get("name"))),
+            arguments=clean(json.dumps(block.get("input") or {}, ensure_ascii=False)),
+        )
+        for block in asked
+    )
 
 
 def _check_refusal(call: ProviderCall, body: dict[str, Any]) -> None:

@@ -10,7 +10,10 @@ from typing import Protocol, Self, runtime_checkable
 
 from pydantic import SecretStr
 
-from core.types import Message, ProviderReply
+from core.content import NO_OPTIONS, Options
+from core.types import EmbeddingReply, Message, ProviderReply
+from llm.providers.abilities import Ability
+from llm.providers.embedding_limits import EmbeddingLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class ProviderCall:
         timeout: seconds that this attempt may take in all.
         base_url: another address that speaks the same protocol, or None.
         idle_timeout: seconds without a byte after which a stream that had begun is given up.
+        options: tools, formats and the like; only what the adapter's abilities cover, and for each
+            provider its `provider_options`.
     """
 
     provider: str
@@ -40,6 +45,20 @@ class ProviderCall:
     timeout: float
     base_url: str | None = None
     idle_timeout: float = 60.0
+    options: Options = NO_OPTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingCall(ProviderCall):
+    """One call for the vectors of texts: a call without messages.
+
+    Args:
+        texts: what to embed, none of them empty.
+        dimensions: the length of the vectors; None leaves it to the model.
+    """
+
+    texts: tuple[str, ...] = ()
+    dimensions: int | None = None
 
 
 @runtime_checkable
@@ -76,6 +95,25 @@ class ProviderStream(Protocol):
 
     def close(self) -> None:
         """Close the provider's connection now, if the answer is not whole yet."""
+
+
+@runtime_checkable
+class AbleAdapter(Protocol):
+    """An adapter that does more than plain text. One that does not say so gets nothing else."""
+
+    def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
+        """What it can do with a model at an address."""
+
+
+@runtime_checkable
+class EmbeddingAdapter(Protocol):
+    """An adapter that makes embeddings as well."""
+
+    def embed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """Call the provider once. Raises as `send`."""
+
+    def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
+        """How much one call may hold."""
 
 
 class AsyncProviderStream(Protocol):

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from core.content import ToolCall
 from core.errors import AuthenticationFailed, ContentBlocked
-from core.types import ProviderReply, StopReason, Usage
+from core.types import EmbeddingReply, ProviderReply, StopReason, Usage
+from llm.providers.abilities import Ability, abilities_of
 from llm.providers.arriving import Assembler
-from llm.providers.base import ProviderCall
+from llm.providers.base import EmbeddingCall, ProviderCall
+from llm.providers.embedding_limits import EmbeddingLimits, embedding_limits
+from llm.providers.gemini_embeddings import embedding_body_of, read_embeddings
 from llm.providers.gemini_errors import RULES, refusal_of
 from llm.providers.gemini_requests import body_of
 from llm.providers.gemini_stream import GeminiAssembler
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, clean, count, nonsense, objects
+from llm.providers.translate import (
+    Answer,
+    Refusal,
+    clean,
+    count,
+    new_call_id,
+    nonsense,
+    objects,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,6 +42,7 @@ LEAST_SERVER_TIMEOUT = 10
 
 # The SDK wants contents; those of `extra_body` take their place.
 REPLACED = "-"
+UNREADABLE = "an error whose body cannot be read"
 
 _STOP: dict[str, StopReason] = {"STOP": "stop", "MAX_TOKENS": "length", "CONTINUATION": "length"}
 _BLOCKED = frozenset({
@@ -49,6 +63,20 @@ class GeminiAdapter(SdkAdapter["genai.Client", "genai.Client"]):
     """
 
     rules: ClassVar = RULES
+
+    def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
+        """What is known of a model; see `llm/providers/abilities.py`."""
+        return abilities_of("gemini", model, base_url)
+
+    def embed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """Ask for vectors, as `send` asks for an answer."""
+        answer = self._answer(call, self._ask_embeddings)
+        body = answer.json()
+        return read_embeddings(call, body["vectors"], body["usage"])
+
+    def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
+        """What is known of an address; see `llm/providers/embedding_limits.py`."""
+        return embedding_limits("gemini", base_url)
 
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> genai.Client:
         import httpx2
@@ -101,8 +129,19 @@ class GeminiAdapter(SdkAdapter["genai.Client", "genai.Client"]):
             return Answer.of(error.response)
         if isinstance(error, (UnicodeDecodeError, RecursionError)):
             # The SDK trips over such an error's body before it tells the status.
-            return Answer(502, {}, "an error whose body cannot be read")
+            return Answer(502, {}, UNREADABLE)
         return None
+
+    def _ask_embeddings(self, client: genai.Client, call: EmbeddingCall) -> Answer:
+        from google.genai import types
+
+        http = _http_options(call, extra_body=embedding_body_of(call))
+        config = types.EmbedContentConfig(http_options=http)
+        response = client.models.embed_content(model=call.model, contents=REPLACED, config=config)
+        vectors = [each.values for each in response.embeddings or ()]
+        usage = response.usage_metadata
+        read = usage.prompt_token_count if usage is not None else None
+        return Answer(200, {}, json.dumps({"vectors": vectors, "usage": read}))
 
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)
@@ -122,13 +161,14 @@ class GeminiAdapter(SdkAdapter["genai.Client", "genai.Client"]):
         text = clean("".join(_texts(parts)))
         if not text and finish not in _STOP:
             raise nonsense(call, answer, f"no text (finishReason {finish})")
-        asks_for_call = any("functionCall" in part for part in parts)
+        calls = _tool_calls(parts)
         model = body.get("modelVersion")
         return ProviderReply(
             content=text,
             model=model if isinstance(model, str) and model else call.model,
-            stop_reason="tool_calls" if asks_for_call else _STOP.get(finish, "other"),
+            stop_reason="tool_calls" if calls else _STOP.get(finish, "other"),
             usage=_usage(body.get("usageMetadata")),
+            tool_calls=calls,
         )
 
     def usage_in(self, body: dict[str, Any]) -> Usage | None:
@@ -249,6 +289,23 @@ def _parts(content: Any) -> list[dict[str, Any]]:
 def _texts(parts: list[dict[str, Any]]) -> list[str]:
     texts = [part.get("text") for part in parts if not part.get("thought")]
     return [text for text in texts if isinstance(text, str)]
+
+
+def _tool_calls(parts: list[dict[str, Any]]) -> tuple[ToolCall, ...]:
+    calls = []
+    for part in parts:
+        call, signature = part.get("functionCall"), part.get("thoughtSignature")
+        if not isinstance(call, dict):
+            continue
+        calls.append(
+            ToolCall(
+                id=str(call.get("id") or new_call_id()),
+                name=clean(str(call.get("name"))),
+                arguments=clean(json.dumps(call.get("args") or {}, ensure_ascii=False)),
+                signature=signature if isinstance(signature, str) else None,
+            )
+        )
+    return tuple(calls)
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from core.content import ToolCall
 from core.errors import ContentBlocked
-from core.types import ProviderReply, StopReason, Usage
+from core.types import EmbeddingReply, ProviderReply, StopReason, Usage
+from llm.providers.abilities import Ability, abilities_of
 from llm.providers.arriving import Assembler
-from llm.providers.base import ProviderCall
+from llm.providers.base import EmbeddingCall, ProviderCall
+from llm.providers.embedding_limits import EmbeddingLimits, embedding_limits
 from llm.providers.headers import openai_quotas
+from llm.providers.openai_embeddings import embedding_body_of, read_embeddings
 from llm.providers.openai_errors import RULES, filtered, refusal_of
 from llm.providers.openai_requests import OFFICIAL, body_of
 from llm.providers.openai_stream import OpenAIAssembler, late_refusal
 from llm.providers.sdk import SdkAdapter
-from llm.providers.translate import Answer, Refusal, clean, count, failure, nonsense, objects
+from llm.providers.translate import (
+    Answer,
+    Refusal,
+    clean,
+    count,
+    failure,
+    new_call_id,
+    nonsense,
+    objects,
+)
 
 if TYPE_CHECKING:
     import httpx2
@@ -39,6 +53,18 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
 
     rules: ClassVar = RULES
 
+    def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
+        """What is known of a model; see `llm/providers/abilities.py`."""
+        return abilities_of("openai", model, base_url)
+
+    def embed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """Ask for vectors, as `send` asks for an answer."""
+        return read_embeddings(call, self._answer(call, self._ask_embeddings))
+
+    def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
+        """What is known of an address; see `llm/providers/embedding_limits.py`."""
+        return embedding_limits("openai", base_url)
+
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> openai.OpenAI:
         import openai
 
@@ -53,12 +79,18 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
     # parameters' types to rename what needs no renaming: half a millisecond.
 
     def _ask(self, client: openai.OpenAI, call: ProviderCall) -> Answer:
+        return self._post(client, PATH, body_of(call), call)
+
+    def _ask_embeddings(self, client: openai.OpenAI, call: EmbeddingCall) -> Answer:
+        return self._post(client, "/embeddings", embedding_body_of(call), call)
+
+    def _post(
+        self, client: openai.OpenAI, path: str, body: dict[str, Any], call: ProviderCall
+    ) -> Answer:
         import httpx2
 
         options = _options(call.timeout)
-        return Answer.of(
-            client.post(PATH, body=body_of(call), options=options, cast_to=httpx2.Response)
-        )
+        return Answer.of(client.post(path, body=body, options=options, cast_to=httpx2.Response))
 
     async def _ask_async(self, client: openai.AsyncOpenAI, call: ProviderCall) -> Answer:
         import httpx2
@@ -131,6 +163,7 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
             stop_reason=_STOP.get(str(choice.get("finish_reason")), "other"),
             usage=_usage(body.get("usage")),
             quotas=openai_quotas(answer.headers),
+            tool_calls=_tool_calls(message.get("tool_calls")),
         )
 
     def usage_in(self, body: dict[str, Any]) -> Usage | None:
@@ -189,6 +222,29 @@ def _text(content: object) -> str:
         texts = (part.get("text") for part in objects(content))
         return "".join(text for text in texts if isinstance(text, str))
     return content if isinstance(content, str) else ""
+
+
+def _tool_calls(calls: object) -> tuple[ToolCall, ...]:
+    found = []
+    for call in objects(calls):
+        function = call.get("function")
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            continue
+        arguments = function.get("arguments")
+        if isinstance(arguments, dict):  # as some compatible servers send them
+            arguments = json.dumps(arguments)
+        extra = call.get("extra_content")
+        google = extra.get("google") if isinstance(extra, dict) else None
+        signature = google.get("thought_signature") if isinstance(google, dict) else None
+        found.append(
+            ToolCall(
+                id=str(call.get("id") or new_call_id()),
+                name=clean(function["name"]),
+                arguments=clean(arguments) if isinstance(arguments, str) else "{}",
+                signature=signature if isinstance(signature, str) else None,
+            )
+        )
+    return tuple(found)
 
 
 def _usage(usage: Any) -> Usage | None:

@@ -71,6 +71,7 @@ class OpenAIAssembler:
         made = self._calls.setdefault(index, {"id": "", "type": "function", "function": {}})
         if isinstance(part.get("id"), str) and part["id"]:
             made["id"] = part["id"]
+        made.update((n, v) for n, v in part.items() if n not in ("id", "index", "type", "function"))
         for name, text in (part.get("function") or {}).items():
             if isinstance(text, str):
                 made["function"][name] = made["function"].get(name, "") + text

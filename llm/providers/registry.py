@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from functools import cache
 
 from core.errors import ConfigurationError
-from llm.providers.base import AdapterFactory, AsyncAdapter, ProviderAdapter
+from keys.spec import KeySpec
+from llm.providers.abilities import EVERYTHING, NOTHING, Ability
+from llm.providers.base import (
+    AbleAdapter,
+    AdapterFactory,
+    AsyncAdapter,
+    EmbeddingAdapter,
+    ProviderAdapter,
+)
+from llm.providers.embedding_limits import EmbeddingLimits
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 
@@ -74,6 +83,23 @@ class ProviderRegistry:
             if name not in self._adapters:
                 self._adapters[name] = self._make(name)
             return self._adapters[name]
+
+    def abilities_of(self, key: KeySpec) -> frozenset[Ability]:
+        """What a key's provider and model can do beyond plain text, as its adapter says."""
+        try:
+            adapter = self.get(key.provider)
+        except ConfigurationError:
+            return EVERYTHING  # the request will say better what is wrong
+        if isinstance(adapter, AbleAdapter):
+            return adapter.abilities(key.model_name, key.base_url)
+        return NOTHING
+
+    def embedding_limits_of(self, key: KeySpec) -> EmbeddingLimits:
+        """How much one call for embeddings on a key may hold, as its adapter says."""
+        adapter = self.get(key.provider)
+        if isinstance(adapter, EmbeddingAdapter):
+            return adapter.embedding_limits(key.base_url)
+        return EmbeddingLimits(1, 1)
 
     def names(self) -> tuple[str, ...]:
         """All registered names, sorted."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from core.errors import ProviderError, ProviderTimeout
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llm.providers.streams import Translate
 
 AsyncClientT = TypeVar("AsyncClientT")
+CallT = TypeVar("CallT", bound=ProviderCall)
 
 
 class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
@@ -50,7 +51,7 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
         Raises:
             core.errors.ProviderError: the most specific one that fits.
         """
-        return self._reply(call, self._exchange(call))
+        return self.read(call, self._answer(call, self._ask))
 
     def stream(self, call: ProviderCall) -> ProviderStream:
         """The same as a stream; returns when the provider begins to answer.
@@ -71,7 +72,7 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
 
     async def asend(self, call: ProviderCall) -> ProviderReply:
         """`send` for a task; cancelling it closes the provider's connection."""
-        return self._reply(call, await self._exchange_async(call))
+        return self.read(call, self._success(call, await self._exchange_async(call)))
 
     async def astream(self, call: ProviderCall) -> AsyncProviderStream:
         """`stream` for a task."""
@@ -86,12 +87,18 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _exchange(self, call: ProviderCall) -> Answer | ProviderError:
+    def _answer(self, call: CallT, ask: Callable[[ClientT, CallT], Answer]) -> Answer:
+        """The answer of a success; raises what else came."""
+        return self._success(call, self._exchange(call, ask))
+
+    def _exchange(
+        self, call: CallT, ask: Callable[[ClientT, CallT], Answer]
+    ) -> Answer | ProviderError:
         from llm.providers.transport import Deadline
 
         try:
             with self._clients.lease(call) as client, Deadline(call.timeout):
-                return self._ask(client, call)
+                return ask(client, call)
         except Exception as error:
             found = self._understood(error, call, _broken)
             if found is None:
@@ -173,10 +180,10 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
         answer = self._answer_in(error) if isinstance(error, Exception) else None
         return answer if answer is not None else broken(error, call)
 
-    def _reply(self, call: ProviderCall, answer: Answer | ProviderError) -> ProviderReply:
+    def _success(self, call: ProviderCall, answer: Answer | ProviderError) -> Answer:
         if isinstance(answer, ProviderError) or not 200 <= answer.status < 300:
             raise self._error(call, answer)
-        return self.read(call, answer)
+        return answer
 
     def _error(self, call: ProviderCall, answer: Answer | ProviderError) -> ProviderError:
         if isinstance(answer, ProviderError):

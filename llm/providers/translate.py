@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any, Protocol, Self
+from uuid import uuid4
 
 from core.errors import (
     AuthenticationFailed,
@@ -209,6 +210,11 @@ def clean(text: str) -> str:
         '?Hi.'
     """
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def new_call_id() -> str:
+    """A name for a tool call of a provider that gives it none."""
+    return f"call_{uuid4().hex[:24]}"
 
 
 def objects(value: object) -> list[dict[str, Any]]:

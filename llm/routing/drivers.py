@@ -10,16 +10,18 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import SecretStr
 
 from conversation.records import Conversation
 from core.deadlines import no_later_than
-from core.errors import DeadlineExceeded, RouterError, StreamInterrupted
-from core.types import ProviderReply, Reply, StreamChunk
+from core.errors import AdapterFault, DeadlineExceeded, RouterError, StreamInterrupted
+from core.types import EmbeddingReply, ProviderReply, Reply, StreamChunk
 from keys.reservations import Overdrawn
 from llm.providers.base import (
+    EmbeddingAdapter,
+    EmbeddingCall,
     ProviderAdapter,
     ProviderCall,
     ProviderStream,
@@ -27,10 +29,12 @@ from llm.providers.base import (
     take_sent,
 )
 from llm.providers.single import OnePiece
-from llm.routing.border import call_of, cause_of, checked, so_far
+from llm.routing.border import cause_of, so_far
+from llm.routing.calls import call_of, checked_reply, checked_vectors
 from llm.routing.effects import (
     Admit,
     Effect,
+    Embed,
     OpenStream,
     Relay,
     Renew,
@@ -40,7 +44,6 @@ from llm.routing.effects import (
     Sleep,
     StreamCut,
 )
-from llm.routing.flow import Flow
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -55,6 +58,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
+ReplyT = TypeVar("ReplyT")
+
+
 @dataclass(frozen=True)
 class Parts:
     """What a driver performs effects with."""
@@ -67,7 +73,7 @@ class Parts:
     sleep: Callable[[float], None] = time.sleep
 
 
-def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
+def run(flow: Generator[Effect, Any, ReplyT], parts: Parts, timeout: float) -> ReplyT:
     """Run a flow to its reply on this thread. Whatever interrupts an effect is thrown into it.
 
     Args:
@@ -79,7 +85,10 @@ def run(flow: Flow, parts: Parts, timeout: float) -> Reply:
 
 
 def stream(
-    flow: Flow, parts: Parts, timeout: float, finished: Callable[[Reply], None]
+    flow: Generator[Effect, Any, Reply],
+    parts: Parts,
+    timeout: float,
+    finished: Callable[[Reply], None],
 ) -> Generator[StreamChunk, None, None]:
     """Run a flow whose request is streamed; gives the chunks, the last one with the reply.
 
@@ -115,12 +124,12 @@ def stream(
 
 
 def _advance(
-    flow: Flow,
+    flow: Generator[Effect, Any, ReplyT],
     performer: Performer,
     end: float,
     result: Any = None,
     error: BaseException | None = None,
-) -> Reply | None:
+) -> ReplyT | None:
     """Run a flow on to its reply, or until its stream is to be relayed: then None."""
     try:
         with no_later_than(end):
@@ -134,7 +143,7 @@ def _advance(
                 except BaseException as raised:  # noqa: BLE001 - the flow settles and raises it
                     error = raised
     except StopIteration as done:
-        reply: Reply = done.value
+        reply: ReplyT = done.value
         return reply
 
 
@@ -169,7 +178,7 @@ class Performer:
                     max_wait=effect.max_wait,
                     priority=effect.priority,
                 )
-            case Send():
+            case Send() | Embed():
                 return self._send(effect)
             case OpenStream():
                 return self._open(effect.send)
@@ -197,7 +206,7 @@ class Performer:
 
     def streamed(self) -> ProviderReply:
         """The answer of the stream that has come to its end."""
-        return checked(self._key.provider, self.stream.reply())
+        return checked_reply(self._key.provider, self.stream.reply())
 
     def cut(self, raised: BaseException) -> StreamCut:
         """End the stream because of what was raised while it was read."""
@@ -206,12 +215,16 @@ class Performer:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _send(self, effect: Send) -> ProviderReply:
+    def _send(self, effect: Send | Embed) -> ProviderReply | EmbeddingReply:
         try:
             adapter, call = self._call_for(effect)
             take_sent()
             self._sent_at = time.monotonic()
-            return checked(effect.key.provider, adapter.send(call))
+            if not isinstance(call, EmbeddingCall):
+                return checked_reply(effect.key.provider, adapter.send(call))
+            if not isinstance(adapter, EmbeddingAdapter):
+                raise AdapterFault(f"the adapter of {effect.key.provider} has no method embed")
+            return checked_vectors(call, adapter.embed(call))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
         finally:
@@ -227,11 +240,11 @@ class Performer:
             if isinstance(adapter, StreamingAdapter):
                 opened = adapter.stream(call)
             else:
-                opened = OnePiece(checked(effect.key.provider, adapter.send(call)))
+                opened = OnePiece(checked_reply(effect.key.provider, adapter.send(call)))
             self._sent_at = take_sent() or self._sent_at
             self.stream, self.first = opened, next(opened, None)
             if self.first is None:
-                checked(effect.key.provider, opened.reply())
+                checked_reply(effect.key.provider, opened.reply())
             return
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
@@ -243,7 +256,7 @@ class Performer:
         _close(opened)
         raise found
 
-    def _call_for(self, effect: Send) -> tuple[ProviderAdapter, ProviderCall]:
+    def _call_for(self, effect: Send | Embed) -> tuple[ProviderAdapter, ProviderCall]:
         key, end = effect.key, time.monotonic() + effect.timeout
         self._key, self._secret = key, None
         adapter = self._parts.providers.get(key.provider)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conversation.records import Turn
+from core.content import NO_OPTIONS, Options
 from core.errors import RouterError
 from core.types import Message, ProviderReply
 from keys.policies import Need
@@ -53,6 +54,7 @@ class Send:
     max_output_tokens: int
     temperature: float | None
     timeout: float
+    options: Options = NO_OPTIONS
     idle_timeout: float = 60.0
 
 
@@ -69,6 +71,17 @@ class Relay:
 
     Throws a StreamCut where the stream or the caller ends before the answer.
     """
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Ask the provider for the vectors of texts, once. Gives an EmbeddingReply."""
+
+    key: KeySpec
+    texts: tuple[str, ...]
+    dimensions: int | None
+    timeout: float
+    options: Options = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +111,7 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | OpenStream | Relay | Renew | Settle | Sleep
+Effect = Admit | Reserve | Send | OpenStream | Relay | Embed | Renew | Settle | Sleep
 
 
 class StreamCut(Exception):

@@ -43,10 +43,13 @@ from core.events import (
     UserRefused,
     emit,
 )
-from core.types import Attempt, ChatRequest, ProviderReply, Reply
+from core.types import Attempt, ChatRequest, Message, Reply
+from keys.longest import longest_prompt
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, subjects_of
 from keys.spec import KeySpec
+from llm.providers.abilities import EVERYTHING, Ability, needs_of
+from llm.providers.embedding_limits import EmbeddingLimits
 from llm.routing.backoff import pause
 from llm.routing.effects import (
     Admit,
@@ -60,6 +63,7 @@ from llm.routing.effects import (
     Sleep,
     StreamCut,
 )
+from llm.routing.needs import Abilities, able
 from llm.routing.outcomes import (
     answered_end,
     cooled,
@@ -99,6 +103,18 @@ class RetryRules:
     base_backoff: float = 0.5
 
 
+def _no_keys(selection: Selection) -> Sequence[KeySpec]:
+    return ()
+
+
+def _one_text(key: KeySpec) -> EmbeddingLimits:
+    return EmbeddingLimits(1, 1)
+
+
+def _all_abilities(key: KeySpec) -> frozenset[Ability]:
+    return EVERYTHING
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the flow knows without asking for it.
@@ -106,6 +122,9 @@ class Surroundings:
     Args:
         models_of: the models of the keys that a selection allows, the preferred ones first.
         ratio_of: real input tokens for each estimated one, of the model that a selection prefers.
+        abilities_of: what a key's provider and model can do beyond plain text.
+        keys_of: the keys that a selection allows, the best first.
+        embedding_limits_of: how much one call for embeddings may hold.
         clock: seconds that only go forwards.
         chance: numbers from 0 to 1, for the jitter of pauses.
     """
@@ -114,20 +133,24 @@ class Surroundings:
     tokens: TokenCounter
     models_of: Callable[[Selection], Sequence[str]]
     ratio_of: Callable[[Selection], float]
+    abilities_of: Abilities = _all_abilities
+    keys_of: Callable[[Selection], Sequence[KeySpec]] = _no_keys
+    embedding_limits_of: Callable[[KeySpec], EmbeddingLimits] = _one_text
     clock: Callable[[], float] = monotonic
     chance: Callable[[], float] = random
 
 
 def route(request: ChatRequest, around: Surroundings) -> Flow:
     """Route one request to its reply; what a provider, Redis or a store does is never raised."""
-    journey = _Journey(request, around)
+    journey = Journey(request, around)
     try:
-        return (yield from journey.run())
+        reply: Reply = yield from journey.run()
+        return reply
     except RouterError as error:
         return failed(request, error, journey.attempts, journey.elapsed(), journey.partial)
 
 
-class _Journey:
+class Journey:
     """One request on its way, and what it has been through."""
 
     def __init__(self, request: ChatRequest, around: Surroundings) -> None:
@@ -139,6 +162,7 @@ class _Journey:
         self._flaky: set[str] = set()
         self._throttled: set[str] = set()
         self._failures_of: dict[str, int] = {}
+        self._longest: int | None = None
         self._waited = 0.0
         self._reservations = 0
         self._last_error: RouterError | None = None
@@ -147,15 +171,17 @@ class _Journey:
     def elapsed(self) -> float:
         return self.around.clock() - self._started
 
-    def run(self) -> Flow:
+    def run(self) -> Generator[Effect, Any, Any]:
         request, around = self.request, self.around
-        selection = selection_of(request)
+        selection = self._selection()
         conversation = yield from self._admit()
         user_id, fitted_for = request.user_id, request.model_preference
         if conversation is not None:
             user_id = conversation.admit(user_id)
+            selection = self._able(selection, (*conversation.messages, *request.messages))
             fitted_for = widest(around.models_of(selection), request)
-        prompt = build_prompt(request, conversation, fitted_for, around.tokens)
+            self._longest = self._longest_prompt(selection)
+        prompt = self._prompt(conversation, fitted_for)
         while True:
             reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
@@ -163,7 +189,7 @@ class _Journey:
             try:
                 fitted = prompt
                 if conversation is not None and key.model_name != fitted_for:
-                    fitted = build_prompt(request, conversation, key.model_name, around.tokens)
+                    fitted = self._prompt(conversation, key.model_name)
                 reply = yield from self._attempt(reservation, fitted)
             except DeadlineExceeded:
                 yield from self._settle(reservation, unsent_end())
@@ -192,22 +218,45 @@ class _Journey:
                 raise
             else:
                 self._note(reservation, "success", around.clock() - self._began)
-                counts = token_counts(reply, fitted, around.tokens)
-                turn = turn_of(request, reply, counts, user_id, around.tokens)
-                yield from self._settle(reservation, answered_end(reservation, reply), turn)
-                return answered(request, key, reply, counts, self.attempts, self.elapsed())
+                return (yield from self._answer(reservation, reply, fitted, user_id))
 
     def _answer(
-        self, reservation: Reservation, prompt: Prompt
-    ) -> Generator[Effect, Any, ProviderReply]:
+        self, reservation: Reservation, reply: Any, prompt: Prompt, user_id: str | None
+    ) -> Generator[Effect, Any, Any]:
+        """Settle an attempt that was answered, and say so to the caller."""
+        request, tokens = self.request, self.around.tokens
+        counts = token_counts(reply, prompt, tokens)
+        turn = turn_of(request, reply, counts, user_id, tokens)
+        yield from self._settle(reservation, answered_end(reservation, reply), turn)
+        return answered(request, reservation.key, reply, counts, self.attempts, self.elapsed())
+
+    def _prompt(self, conversation: Conversation | None, model: str | None) -> Prompt:
+        """What would be sent to a model."""
+        return build_prompt(self.request, conversation, model, self.around.tokens, self._longest)
+
+    def _longest_prompt(self, selection: Selection) -> int | None:
+        """The most tokens, as they are estimated, that any allowed key admits at once."""
+        around = self.around
+        nothing = need_of(self.request, Prompt((), None, 0), ratio=1.0)
+        longest = longest_prompt(around.keys_of(selection), nothing)
+        return None if longest is None else int(longest / around.ratio_of(selection))
+
+    def _selection(self) -> Selection:
+        """The keys that may serve, as far as the request alone decides."""
+        return self._able(selection_of(self.request), self.request.messages)
+
+    def _able(self, selection: Selection, messages: Sequence[Message]) -> Selection:
+        """The selection without the keys that cannot do what is asked; raises if none can."""
+        around, needs = self.around, needs_of(messages, self.request.options)
+        return able(selection, needs, around.abilities_of, around.models_of)
+
+    def _asked(self, reservation: Reservation, prompt: Prompt) -> Generator[Effect, Any, Any]:
         """The provider's whole answer; a stream's is handed out on the way."""
         send = self._send(reservation, prompt)
-        if not self.request.streamed:
-            reply: ProviderReply = yield send
-            return reply
+        if not self.request.streamed or not isinstance(send, Send):
+            return (yield send)
         yield OpenStream(send)
-        streamed: ProviderReply = yield Relay()
-        return streamed
+        return (yield Relay())
 
     def _settle_cut(
         self,
@@ -304,12 +353,10 @@ class _Journey:
         if isinstance(outcome, Reservation):
             yield from self._settle(outcome, unsent_end())
 
-    def _attempt(
-        self, reservation: Reservation, prompt: Prompt
-    ) -> Generator[Effect, Any, ProviderReply]:
+    def _attempt(self, reservation: Reservation, prompt: Prompt) -> Generator[Effect, Any, Any]:
         """Send; and where a provider refused a secret that is not the newest, once more."""
         try:
-            return (yield from self._answer(reservation, prompt))
+            return (yield from self._asked(reservation, prompt))
         except AuthenticationFailed as error:
             refused = error
             seconds = self.around.clock() - self._began
@@ -318,7 +365,7 @@ class _Journey:
         # What was refused was counted on nobody, so that the reservation serves the second call.
         self._note(reservation, refused.error_type, seconds, str(refused), refused.status)
         self._began = self.around.clock()
-        return (yield from self._answer(reservation, prompt))
+        return (yield from self._asked(reservation, prompt))
 
     def _renew(self, key: KeySpec, refused: AuthenticationFailed) -> Generator[Effect, Any, bool]:
         """Whether the store has another secret than the one that was refused."""
@@ -347,7 +394,7 @@ class _Journey:
         if unsaved is not None and request.conv_id is not None:
             emit(ConversationNotSaved(request.request_id, request.conv_id, str(unsaved)))
 
-    def _send(self, reservation: Reservation, prompt: Prompt) -> Send:
+    def _send(self, reservation: Reservation, prompt: Prompt) -> Effect:
         return Send(
             key=reservation.key,
             messages=prompt.messages,
@@ -356,6 +403,7 @@ class _Journey:
             temperature=self.request.temperature,
             timeout=self._time_left(),
             idle_timeout=self.request.idle_timeout,
+            options=self.request.options,
         )
 
     def _pause(self, error: RouterError) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from conversation.records import Turn
+from conversation.records import StoredMessage, Turn
 from core.errors import ContentBlocked, ProviderError, RouterError
 from core.events import KeyCooledDown
-from core.types import ChatRequest, ProviderReply, TokenCounts, Usage
+from core.types import ChatRequest, EmbeddingReply, Message, ProviderReply, TokenCounts, Usage
 from keys.policies import (
     charge_answered,
     charge_rejected,
@@ -24,7 +24,7 @@ from llm.tokens import TokenCounter
 from lua.limiter_types import Mark
 
 
-def answered_end(reservation: Reservation, reply: ProviderReply) -> End:
+def answered_end(reservation: Reservation, reply: ProviderReply | EmbeddingReply) -> End:
     """The end of an attempt that was answered."""
     key = reservation.key
     policy = policy_of(key.provider, key.base_url)
@@ -106,7 +106,7 @@ def token_counts(reply: ProviderReply, prompt: Prompt, tokens: TokenCounter) -> 
     if reply.usage is not None:
         given, answer = reply.usage.input, reply.usage.output
     else:
-        given, answer = prompt.tokens, tokens.count(reply.content, reply.model)
+        given, answer = prompt.tokens, tokens.count_message(_answer(reply), reply.model)
     return TokenCounts(input=given, output=answer, total=given + answer)
 
 
@@ -120,21 +120,32 @@ def turn_of(
     """What an answered chat appends to its conversation; None for a one-shot."""
     if request.conv_id is None:
         return None
-    prompt = request.messages[-1].content
+    asked: str | tuple[StoredMessage, ...] = tuple(
+        StoredMessage(message, tokens.count_message(message, reply.model))
+        for message in request.messages
+    )
+    only = request.messages[0]
+    if len(asked) == 1 and only.role == "user" and isinstance(only.content, str):
+        asked = only.content
     return Turn(
         conv_id=request.conv_id,
         request_id=request.request_id,
-        prompt=prompt,
+        prompt=asked,
         answer=reply.content,
         model=reply.model,
         user_id=user_id,
-        prompt_tokens=tokens.count(prompt, reply.model),
+        prompt_tokens=tokens.count(asked, reply.model) if isinstance(asked, str) else None,
         # Not the provider's count: hidden reasoning is no part of the history.
-        answer_tokens=tokens.count(reply.content, reply.model),
+        answer_tokens=tokens.count_message(_answer(reply), reply.model),
         total_tokens=counts["total"],
         system_prompt=request.system_prompt,
         metadata=request.metadata,
+        tool_calls=reply.tool_calls,
     )
+
+
+def _answer(reply: ProviderReply) -> Message:
+    return Message("assistant", reply.content, reply.tool_calls)
 
 
 def _marks(verdict: Verdict, key: KeySpec, error: RouterError) -> tuple[Mark, ...]:

@@ -11,7 +11,8 @@ from core.errors import (
     RouterError,
 )
 from core.events import RequestFinished, emit
-from core.types import Attempt, ChatRequest, ProviderReply, Reply, TokenCounts
+from core.neutral import call_as_dict
+from core.types import Attempt, ChatRequest, EmbedReply, ProviderReply, Reply, TokenCounts
 from keys.spec import KeySpec
 
 
@@ -23,7 +24,7 @@ class Partial:
     tokens: TokenCounts
 
 
-def tell_finished(request: ChatRequest, reply: Reply) -> None:
+def tell_finished(request: ChatRequest, reply: Reply | EmbedReply) -> None:
     """Emit the event of a request that has its reply."""
     emit(
         RequestFinished(
@@ -54,6 +55,7 @@ def answered(
         success=True,
         request_id=request.request_id,
         content=reply.content,
+        tool_calls=[call_as_dict(call) for call in reply.tool_calls],
         model=key.model_name,
         key_id=key.key_id,
         provider=key.provider,
@@ -78,6 +80,7 @@ def failed(
         success=False,
         request_id=request.request_id,
         content=None,
+        tool_calls=[],
         model=last["model"] if last else request.model_preference,
         key_id=last["key_id"] if last else None,
         provider=last["provider"] if last else None,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 
 from core.bridge import on_task
@@ -26,20 +26,21 @@ from llm.providers.base import (
     take_sent,
 )
 from llm.providers.single import OnePiece
-from llm.routing.border import call_of, checked, so_far
+from llm.routing.border import so_far
+from llm.routing.calls import call_of, checked_reply
 from llm.routing.drivers import Parts, Performer, left_until
-from llm.routing.effects import Effect, OpenStream, Relay, Renew, Send, Sleep, StreamCut
-from llm.routing.flow import Flow
+from llm.routing.effects import Effect, Embed, OpenStream, Relay, Renew, Send, Sleep, StreamCut
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+ReplyT = TypeVar("ReplyT")
 
 _finishing: set[asyncio.Task[Any]] = set()
 """What cancelled tasks have left to be settled: a loop alone keeps no task alive."""
 
 
-async def run_async(flow: Flow, parts: Parts, timeout: float) -> Reply:
+async def run_async(flow: Generator[Effect, Any, ReplyT], parts: Parts, timeout: float) -> ReplyT:
     """Run a flow to its reply on this task. Whatever interrupts an effect is thrown into it.
 
     Args:
@@ -51,7 +52,10 @@ async def run_async(flow: Flow, parts: Parts, timeout: float) -> Reply:
 
 
 async def stream_async(
-    flow: Flow, parts: Parts, timeout: float, finished: Callable[[Reply], None]
+    flow: Generator[Effect, Any, Reply],
+    parts: Parts,
+    timeout: float,
+    finished: Callable[[Reply], None],
 ) -> AsyncGenerator[StreamChunk, None]:
     """Run a flow whose request is streamed; gives the chunks, the last one with the reply.
 
@@ -93,12 +97,12 @@ async def all_settled() -> None:
 
 
 async def _advance(
-    flow: Flow,
+    flow: Generator[Effect, Any, ReplyT],
     performer: TaskPerformer,
     end: float,
     result: Any = None,
     error: BaseException | None = None,
-) -> Reply | None:
+) -> ReplyT | None:
     """Run a flow on to its reply, or until its stream is to be relayed: then None."""
     try:
         while True:
@@ -117,12 +121,12 @@ async def _advance(
             except BaseException as raised:  # noqa: BLE001 - the same, but nothing may stop that
                 return await _to_the_end(_advance(flow, performer, end, None, raised))
     except StopIteration as done:
-        reply: Reply = done.value
+        reply: ReplyT = done.value
         return reply
 
 
 async def _cut(
-    flow: Flow, performer: TaskPerformer, end: float, raised: BaseException
+    flow: Generator[Effect, Any, Reply], performer: TaskPerformer, end: float, raised: BaseException
 ) -> Reply | None:
     return await _advance(flow, performer, end, None, await performer.cut_on_task(raised))
 
@@ -150,7 +154,7 @@ class TaskPerformer(Performer):
                 return await self._send_on_task(effect)
             case OpenStream():
                 return await self._open_on_task(effect.send)
-            case Renew():
+            case Renew() | Embed():
                 return await asyncio.to_thread(self.perform, effect)
             case Sleep():
                 return await asyncio.sleep(effect.seconds)
@@ -164,14 +168,14 @@ class TaskPerformer(Performer):
 
     def streamed(self) -> ProviderReply:
         """See `Performer.streamed`."""
-        return checked(self._key.provider, self.opened.reply())
+        return checked_reply(self._key.provider, self.opened.reply())
 
     # -- inside --------------------------------------------------------------------------------
 
     async def _send_on_task(self, effect: Send) -> ProviderReply:
         try:
             adapter, call = await self._call_on_task(effect)
-            return checked(effect.key.provider, await self._ask(adapter, call))
+            return checked_reply(effect.key.provider, await self._ask(adapter, call))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
         finally:
@@ -185,11 +189,13 @@ class TaskPerformer(Performer):
             if isinstance(adapter, AsyncStreamingAdapter):
                 opened = await adapter.astream(call)
             else:
-                opened = OnePiece(checked(effect.key.provider, await self._ask(adapter, call)))
+                opened = OnePiece(
+                    checked_reply(effect.key.provider, await self._ask(adapter, call))
+                )
             self._sent_at = take_sent() or self._sent_at
             self.opened, self.first = opened, await anext(opened, None)
             if self.first is None:
-                checked(effect.key.provider, opened.reply())
+                checked_reply(effect.key.provider, opened.reply())
             return
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)

@@ -13,8 +13,16 @@ from core.errors import InvalidRequest
 from core.types import Message, Role
 
 
-def never(text: str) -> int:
-    raise AssertionError(f"{text!r} was counted although its count is stored")
+def never(message: Message) -> int:
+    raise AssertionError(f"{message!r} was counted although its count is stored")
+
+
+def length(message: Message) -> int:
+    assert isinstance(message.content, str)
+    return len(message.content)
+
+
+NEW = [Message("user", "new")]
 
 
 def message(role: Role, text: str, tokens: int | None = None) -> StoredMessage:
@@ -33,7 +41,7 @@ def history_of(*sizes: int) -> list[StoredMessage]:
 def fit(
     history: list[StoredMessage], budget: int, system_prompt: str | None = None
 ) -> FittedPrompt:
-    return fit_prompt(history, "new", system_prompt=system_prompt, budget=budget, count_tokens=len)
+    return fit_prompt(history, NEW, system_prompt=system_prompt, budget=budget, count_tokens=length)
 
 
 def kept(fitted: FittedPrompt) -> list[str]:
@@ -90,10 +98,10 @@ def test_a_prompt_that_does_not_fit_alone(budget: int) -> None:
 def test_stored_counts_are_not_counted_again() -> None:
     history = history_of(*[20] * 500)
 
-    def count(text: str) -> int:
-        return 1 if text == "new" else never(text)
+    def count(message: Message) -> int:
+        return 1 if message in NEW else never(message)
 
-    fitted = fit_prompt(history, "new", system_prompt=None, budget=1_000_000, count_tokens=count)
+    fitted = fit_prompt(history, NEW, system_prompt=None, budget=1_000_000, count_tokens=count)
     assert len(fitted.messages) == 1_001
 
 
@@ -115,13 +123,17 @@ def test_what_always_holds(
     history: list[StoredMessage], prompt: str, system_prompt: str | None, budget: int
 ) -> None:
     def size(m: StoredMessage) -> int:
-        return (len(m.message.content) if m.tokens is None else m.tokens) + MESSAGE_OVERHEAD
+        return (length(m.message) if m.tokens is None else m.tokens) + MESSAGE_OVERHEAD
 
     alone = len(prompt) + MESSAGE_OVERHEAD
     alone += len(system_prompt) + MESSAGE_OVERHEAD if system_prompt else 0
     try:
         fitted = fit_prompt(
-            history, prompt, system_prompt=system_prompt, budget=budget, count_tokens=len
+            history,
+            [Message("user", prompt)],
+            system_prompt=system_prompt,
+            budget=budget,
+            count_tokens=length,
         )
     except PromptTooLong:
         assert alone > budget

@@ -35,6 +35,9 @@ class TaskRouter:
     def stream_chat(self, *args: Any, **kwargs: Any) -> TaskReplyStream:
         return TaskReplyStream(self.router.stream_chat(*args, **kwargs), self._wait)
 
+    def embed(self, *args: Any, **kwargs: Any) -> Any:
+        return self._wait(self.router.embed(*args, **kwargs))
+
     def explain(self, *args: Any, **kwargs: Any) -> Any:
         return self._wait(self.router.explain(*args, **kwargs))
 

@@ -9,7 +9,7 @@ from tools.simulated_provider import SimulatedProvider
 
 BOTH_ROUTERS = True
 
-ALWAYS = {
+ALWAYS = {"tool_calls",
     "success", "request_id", "content", "model", "key_id", "provider", "tokens",
     "conversation_id", "attempts", "duration_ms",
 }  # fmt: skip

@@ -82,13 +82,20 @@ class Outages(RuleBasedStateMachine):
 
     @precondition(lambda self: not self.processes)
     @rule(
-        rpm=st.integers(1, 12),
+        rpm=st.one_of(st.integers(1, 4), st.integers(1, 12)),
         tpm=st.integers(60, 600),
         routers=st.integers(1, 4),
         history=st.lists(
-            st.tuples(st.integers(0, 70_000), st.integers(0, 3), st.integers(0, 100)), max_size=12
+            st.tuples(
+                st.one_of(st.integers(0, 70_000), st.integers(50_000, 65_000)),
+                st.integers(0, 3),
+                st.integers(0, 100),
+            ),
+            max_size=16,
         ),
-        seen_before=st.integers(0, 3_000),
+        seen_before=st.one_of(st.just(0), st.integers(0, 3_000)),
+        old=st.lists(st.integers(0, 3), max_size=6),
+        busy=st.one_of(st.none(), st.integers(0, 3)),
     )
     def lose_redis(
         self,
@@ -97,14 +104,18 @@ class Outages(RuleBasedStateMachine):
         routers: int,
         history: list[tuple[int, int, int]],
         seen_before: int,
+        old: list[int],
+        busy: int | None,
     ) -> None:
         self.rpm, self.tpm = rpm, tpm
         self.key = spec("k", rpm=rpm, tpm=tpm)
         logs: list[list[list[int]]] = [[] for _ in range(routers)]
+        if busy is not None:  # one router has used all that there is, the others long ago
+            history = [(62_500 + n, who, 1) for n, who in enumerate(old)][:rpm]
+            history += [(600 + n, busy, 1) for n in range(rpm)]
+            seen_before = min(seen_before, 600)
         for age, who, tokens in sorted(history, reverse=True):
             at = START - age
-            if age < seen_before:
-                who = 0  # the one that was busy just before; see `the_others_saw_it`
             every = [entry for log in logs for entry in log if at - entry[0] <= WINDOW + 2 * SLOT]
             fits = sum(e[2] for e in every) + tokens <= tpm and len(every) < rpm
             if fits and age >= seen_before:
@@ -175,7 +186,7 @@ class Outages(RuleBasedStateMachine):
 
 
 TestOutages = Outages.TestCase
-TestOutages.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestOutages.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
 
 
 # -- shares ------------------------------------------------------------------------------------
@@ -187,13 +198,20 @@ def test_shares_add_up_to_the_limit() -> None:
 
 
 def test_an_idle_key_serves_a_share_at_once() -> None:
-    key = spec("a", rpm=9)
+    key = spec("a", rpm=12)
     local = limiter(key, routers=3)
-    assert [local.reserve(wish(key), START) for _ in range(3)] == [0, 0, 0]
+    assert [local.reserve(wish(key), START) for _ in range(3)] == [0, 0, 0], "three quarters of it"
     refused = local.reserve(wish(key), START)
     assert isinstance(refused, NoRoom)
     assert refused.passed_over[0].why is Refusal.FULL
-    assert refused.when_ms == START + WINDOW + 2 * SLOT
+    assert refused.when_ms == local.early_until_ms
+
+
+def test_what_is_older_than_a_window_gives_no_right_to_more() -> None:
+    key = spec("a", rpm=4)
+    local = limiter(key, routers=2, requests=4)
+    local.count_before("old", ring_of(key), key, START - WINDOW - 3 * SLOT, Amounts(1))
+    assert isinstance(local.reserve(wish(key), START), NoRoom)
 
 
 def test_nothing_is_known_of_a_key_that_was_never_seen_until_a_window_is_over() -> None:
@@ -217,7 +235,7 @@ def test_a_request_larger_than_the_share_has_no_time_and_larger_than_the_limit_n
 
 
 def test_parallel_slots_are_shared_and_come_back_when_settled_or_after_their_lease() -> None:
-    key = spec("a", max_parallel=5)
+    key = spec("a", max_parallel=8)
     local = limiter(key, routers=2, rank=0)
     first = wish(key)
     assert [local.reserve(one, START) for one in (first, wish(key), wish(key))] == [0, 0, 0]

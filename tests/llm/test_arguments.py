@@ -15,9 +15,18 @@ from core.settings import Settings
 from core.types import ChatRequest, Message
 from llm.arguments import checked
 from llm.factory import build_router
+from llm.options import Extras
 from llm.router import RequestRouter
 from tests.integration.routers import key, write_keys
 
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather of a place.",
+        "parameters": {"type": "object", "properties": {"place": {"type": "string"}}},
+    },
+}
 WRONG: dict[str, list[Any]] = {
     "prompt": [None, 5, b"Hello", ["Hello"], "", " \n\t", "\ud800"],
     "system_prompt": [5, b"x", ["x"], "\udfff"],
@@ -33,7 +42,27 @@ WRONG: dict[str, list[Any]] = {
     "workload": ["huge", "", 5, ["light"]],
     "tags": [5, "free", ["free"], {"a": 1}, {1: "a"}, {"a": None}],
     "idle_timeout": [0, -1, "5", True, float("nan"), float("inf")],
-}
+    "messages": [[{"role": "user", "content": "and a prompt"}], 5, "Hello", []],
+    "tools": [5, "now", [5], [{"type": "web_search"}], [{"function": {}}], [TOOL, TOOL],
+              [{"type": "function", "function": {"name": "not good"}}],
+              [{"type": "function", "function": {"name": "a", "parameters": 5}}],
+              [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}],
+              [{"type": "function", "function": {"name": "a", "strict": "yes"}}],
+              [{"type": "function", "function": {"name": "a", "parameters": {"x": object()}}}]],
+    "tool_choice": [5, "always", "auto", "required", {"type": "function"},
+                    {"type": "function", "function": {"name": "a"}}],
+    "response_format": [5, "json", {}, {"type": "xml"}, {"type": "json_schema"},
+                        {"type": "json_schema", "json_schema": {"name": "a"}},
+                        {"type": "json_schema", "json_schema": {"schema": 5}},
+                        {"type": "json_object", "schema": {}}],
+    "stop": [5, "", [""], ["a", 5], ["x"] * 101, "\ud800"],
+    "top_p": [0, -0.1, 1.1, "0.5", True, float("nan")],
+    "seed": [1.5, "1", True, 2**64],
+    "provider_options": [5, "openai", {"opnai": {}}, {"openai": 5}, {"openai": {"n": 3}},
+                         {"openai": {"max_tokens": 9}}, {"anthropic": {"stream": True}},
+                         {"openai": {"user": object()}},
+                         {"gemini": {"generationConfig": {"candidateCount": 2}}}],
+}  # fmt: skip
 OF_A_CHAT: dict[str, list[Any]] = {
     "conv_id": [None, "", 5, "a\0b", "x" * 600, "\ud800"],
     "keep_partial": [None, 1, "yes"],
@@ -53,7 +82,16 @@ RIGHT: dict[str, list[Any]] = {
     "priority": [-5, 0, 100],
     "workload": [None, "light", "medium", "heavy"],
     "tags": [None, {}, {"tier": "free"}],
-}
+    "tools": [None, [], [TOOL], (TOOL,), [{"type": "function", "function": {"name": "a"}}]],
+    "tool_choice": [None, "none"],
+    "response_format": [None, {"type": "text"}, {"type": "json_object"},
+                        {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}],
+    "stop": [None, [], "a", ["a", "b"], ("a",)],
+    "top_p": [None, 1, 0.5],
+    "seed": [None, 0, -1, 2**40],
+    "provider_options": [None, {}, {"openai": {"user": "x"}},
+                         {"gemini": {"generationConfig": {"thinkingConfig": {}}}}],
+}  # fmt: skip
 
 
 def cases(table: dict[str, list[Any]]) -> list[Any]:
@@ -103,7 +141,13 @@ def test_every_argument_is_tested_with_wrong_values() -> None:
         (RequestRouter.send_one_shot, WRONG),
         (RequestRouter.send_chat, {**WRONG, **OF_A_CHAT}),
     ):
-        assert set(inspect.signature(method).parameters) - {"self"} == set(tested)
+        named = set(inspect.signature(method).parameters) - {"self", "extras"}
+        assert named | set(Extras.__annotations__) == set(tested)
+
+
+def test_an_argument_that_nobody_knows_is_a_type_error(router: RequestRouter) -> None:
+    with pytest.raises(TypeError, match="frequency"):
+        router.send_one_shot("Hello", frequency=3)  # type: ignore[call-arg]
 
 
 def test_wrong_arguments_are_value_errors_too() -> None:

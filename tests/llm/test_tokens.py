@@ -4,12 +4,29 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Any
 
 import pytest
 
+from core.content import (
+    NO_OPTIONS,
+    Content,
+    Detail,
+    ImagePart,
+    Options,
+    ResponseFormat,
+    TextPart,
+    Tool,
+    ToolCall,
+)
 from core.types import Message
-from llm.tokens import IMAGE_TOKENS, MESSAGE_OVERHEAD, TokenCounter, estimate
+from llm.image_tokens import IMAGE_TOKENS, image_tokens
+from llm.tokens import (
+    CALL_OVERHEAD,
+    MESSAGE_OVERHEAD,
+    TOOLS_OVERHEAD,
+    TokenCounter,
+    estimate,
+)
 
 # Texts with the number of tokens that OpenAI's o200k_base gives.
 KNOWN = {
@@ -74,53 +91,64 @@ def test_a_long_text_is_estimated_as_if_it_were_measured_whole() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [
-        None,
-        "",
-        [],
-        {},
-        5,
-        3.5,
-        b"bytes",
-        object(),
-        ["a", ["b", ["c"]]],
-        {"type": "text"},
-        {"type": "text", "text": None},
-        {"type": "text", "text": "Hello"},
-        {"type": None, "text": 5},
-        {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": [1, 2, {"b": None}]}},
-        {"type": "tool_result", "content": [{"type": "text", "text": "42"}]},
-        {"function_call": {"name": "f", "args": {"when": object()}}},
-        "\ud800 lone surrogate",
-        "\x00\x01\x02",
-    ],
-    ids=lambda content: type(content).__name__,
+    ["", (), (TextPart(""),), (ImagePart(),), "\ud800 lone surrogate", "\x00\x01\x02"],
+    ids=repr,
 )
-def test_no_content_makes_it_fail(content: object) -> None:
+def test_no_content_makes_it_fail(content: Content) -> None:
     tokens = TokenCounter(load=None).count(content, "gpt-4o")
     assert isinstance(tokens, int)
     assert tokens >= 0
 
 
 @pytest.mark.parametrize(
-    "image",
+    "image", [ImagePart(data="A" * 100_000, media_type="image/png"), ImagePart(url="https://a.b/c")]
+)
+def test_an_image_counts_as_an_image_and_not_as_its_text(image: ImagePart) -> None:
+    counter = TokenCounter(load=None)
+    assert counter.count((image,)) == IMAGE_TOKENS
+    assert counter.count((image, TextPart("Hello"))) == IMAGE_TOKENS + 1
+
+
+@pytest.mark.parametrize(
+    ("model", "detail", "tokens"),
     [
-        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 100_000}},
-        {"type": "image", "source": {"type": "base64", "data": "A" * 100_000}},
-        {"inline_data": {"mime_type": "image/png", "data": "A" * 100_000}},
-        {"type": "input_image", "file_id": "file-1"},
+        ("gpt-4o", None, 1_105),
+        ("gpt-4o", "low", 85),
+        ("gpt-4o-mini", None, 36_835),
+        ("gpt-4.1-nano", "high", 3_779),
+        ("openai/gpt-5", None, 1_536),
+        ("claude-sonnet-4-6", None, 1_600),
+        ("claude-opus-5", None, 4_784),
+        ("gemini-2.5-flash", None, 1_548),
+        ("gemini-3.1-pro-preview", None, 1_120),
+        (None, None, IMAGE_TOKENS),
     ],
 )
-def test_an_image_counts_as_an_image_and_not_as_its_text(image: dict[str, Any]) -> None:
-    counter = TokenCounter(load=None)
-    assert counter.count(image) == IMAGE_TOKENS
-    assert counter.count([image, {"type": "text", "text": "Hello"}]) == IMAGE_TOKENS + 1
+def test_an_image_counts_as_its_model_counts_it(
+    model: str | None, detail: Detail | None, tokens: int
+) -> None:
+    assert image_tokens(model, detail) == tokens
 
 
 def test_parts_add_up() -> None:
     counter = TokenCounter(load=None)
-    parts = [{"type": "text", "text": "Hello, world!"}, "Hello, world!"]
+    parts = (TextPart("Hello, world!"), TextPart("Hello, world!"))
     assert counter.count(parts) == 2 * counter.count("Hello, world!")
+
+
+def test_tool_calls_and_what_goes_along_are_counted() -> None:
+    counter = TokenCounter(load=None)
+    call = ToolCall("call_1", "weather", '{"place": "Paris"}')
+    words = counter.count("weather") + counter.count('{"place": "Paris"}')
+    assert counter.count_message(Message("assistant", "", (call,))) == words + CALL_OVERHEAD
+    assert counter.count_options(NO_OPTIONS) == 0
+    tool = Tool("weather", "The weather of a place.", {"type": "object"})
+    with_tool = counter.count_options(Options(tools=(tool,)))
+    assert with_tool > TOOLS_OVERHEAD + CALL_OVERHEAD
+    schema = ResponseFormat("json_schema", schema={"type": "object", "description": "x " * 500})
+    assert counter.count_options(Options(response_format=schema)) > 400
+    own = {"openai": {"user": "x " * 500}, "gemini": {"labels": {}}}
+    assert counter.count_options(Options(provider_options=own)) > 400
 
 
 def test_messages_cost_more_than_their_texts() -> None:

@@ -40,7 +40,8 @@ MEANINGS: dict[str, dict[type[ProviderError], str]] = {
         RegionUnsupported: "unsupported_region",
         ContextTooLong: "context_length_exceeded",
         ContentBlocked: "content_filter content_filter_finish",
-        RequestRejected: "invalid_request request_too_large unprocessable request_exceeds_limit",
+        RequestRejected: "invalid_request request_too_large unprocessable request_exceeds_limit "
+        "unsupported_parameter max_tokens_per_request",
         ProviderUnavailable: "request_timeout conflict server_error bad_gateway "
         "service_unavailable gateway_timeout server_is_overloaded",
     },

@@ -11,22 +11,23 @@ from typing import ClassVar
 
 from aiohttp import web
 
+from tools.simulation.anthropic_checks import check
+from tools.simulation.asking import Json, Used
 from tools.simulation.calls import (
     Answer,
     Call,
     Dialect,
-    InvalidRequest,
-    Json,
     Operation,
     dump,
     texts_in,
 )
 from tools.simulation.errors import Facts, Row
+from tools.simulation.faulty import InvalidRequest
 from tools.simulation.formats import plain_seconds, rfc3339
 from tools.simulation.limits import Window, left
 from tools.simulation.quotas import Quota
 
-_STOP = {"stop": "end_turn", "length": "max_tokens", "filtered": "refusal"}
+_STOP = {"stop": "end_turn", "called": "tool_use", "length": "max_tokens", "filtered": "refusal"}
 
 
 class Anthropic(Dialect):
@@ -77,6 +78,7 @@ class Anthropic(Dialect):
             messages=len(messages),
             max_tokens=max_tokens,
             stream=bool(body.get("stream")),
+            asked=check(body, request.headers.get("anthropic-version", "")),
         )
 
     def charged_tokens(self, call: Call, input_tokens: int, rule: str) -> int:
@@ -88,7 +90,7 @@ class Anthropic(Dialect):
         text = {"type": "text", "text": answer.text, "citations": None}
         return {
             **_message(answer),
-            "content": [] if answer.outcome == "filtered" else [text],
+            "content": _content(answer, text),
             **_stop(answer),
             "usage": _usage(answer, answer.output_tokens),
         }
@@ -96,7 +98,15 @@ class Anthropic(Dialect):
     def stream(self, call: Call, answer: Answer, tokens: int) -> Iterator[tuple[bytes, int]]:
         started = {**_message(answer), "content": [], "stop_reason": None, "stop_sequence": None}
         yield _event("message_start", message={**started, "usage": _usage(answer, 1)}), 0
-        if answer.outcome != "filtered":
+        for index, used in enumerate(answer.used):
+            begun = {**_tool_use(used), "input": {}}
+            yield _event("content_block_start", index=index, content_block=begun), 0
+            half = len(used.text) // 2
+            for piece in (used.text[:half], used.text[half:]):
+                part = {"type": "input_json_delta", "partial_json": piece}
+                yield _event("content_block_delta", index=index, delta=part), 0
+            yield _event("content_block_stop", index=index), 0
+        if answer.outcome not in ("filtered", "called"):
             block = {"type": "text", "text": ""}
             yield _event("content_block_start", index=0, content_block=block), 0
             yield _event("ping"), 0
@@ -146,6 +156,21 @@ class Anthropic(Dialect):
 
 def _given(*windows: Window | None) -> list[Window]:
     return [window for window in windows if window is not None]
+
+
+def _content(answer: Answer, text: Json) -> list[Json]:
+    if answer.used:
+        return [_tool_use(used) for used in answer.used]
+    return [] if answer.outcome == "filtered" else [text]
+
+
+def _tool_use(used: Used) -> Json:
+    return {
+        "type": "tool_use",
+        "id": f"toolu_{used.id}",
+        "name": used.name,
+        "input": used.arguments,
+    }
 
 
 def _message(answer: Answer) -> Json:

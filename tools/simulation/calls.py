@@ -7,27 +7,20 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from aiohttp import web
 
+from tools.simulation.asking import Asked, Json, Used, shaped, tools_used
 from tools.simulation.errors import Facts, Outcome, Row
 from tools.simulation.quotas import LimitName, Quota, Refusal
 from tools.simulation.settings import SimulationSettings
 
-Json = dict[str, Any]
+NOTHING_MORE = Asked()
 Operation = Literal["chat", "embed", "count"]
 
 _QUOTED = 80
 _FILLER = "and so it goes on, "
-
-
-class InvalidRequest(Exception):
-    """The body of a request is not what the provider's API takes."""
-
-    def __init__(self, detail: str, param: str | None = None) -> None:
-        super().__init__(detail)
-        self.param = param
 
 
 @dataclass(slots=True)
@@ -43,16 +36,17 @@ class Call:
     include_usage: bool = False
     as_array: bool = False
     options: Json = field(default_factory=dict)
+    asked: Asked = NOTHING_MORE
 
     @property
     def characters(self) -> int:
-        """The length of all texts together."""
-        return sum(map(len, self.texts))
+        """The length of all that counts as input."""
+        return sum(map(len, self.texts)) + self.asked.beside
 
 
 @dataclass(slots=True)
 class Answer:
-    """What is replied: a text, its tokens, and why it ends."""
+    """What is replied: a text, the tools called, its tokens, and why it ends."""
 
     id: str
     created: int
@@ -62,6 +56,7 @@ class Answer:
     cached_tokens: int
     output_tokens: int
     outcome: Outcome
+    used: tuple[Used, ...] = ()
 
     def pieces(self, tokens: int) -> Iterator[tuple[str, int]]:
         """The text in pieces of `tokens` tokens, each with the number of its tokens."""
@@ -79,16 +74,23 @@ def count_tokens(characters: int, chars_per_token: float) -> int:
     return math.ceil(characters / chars_per_token)
 
 
-def compose(call: Call, settings: SimulationSettings) -> tuple[str, int, Outcome]:
-    """The text of an answer, its tokens, and `stop` or `length`.
+def compose(
+    call: Call, settings: SimulationSettings, number: str
+) -> tuple[str, int, Outcome, tuple[Used, ...]]:
+    """The text of an answer, its tokens, how it ends, and the tools that it calls.
 
     The text is an echo that shows that the prompt was read. It is as long as
     `settings.completion_tokens` says, and cut at the call's own `max_tokens`.
     """
     per_token = settings.usage_chars_per_token or settings.chars_per_token
     prompt = call.texts[-1] if call.texts else ""
+    used = tools_used(call.asked, prompt, number)
+    if used:
+        called = sum(len(each.name) + len(each.text) for each in used)
+        return "", count_tokens(called, per_token), "called", used
     said = prompt if len(prompt) <= _QUOTED else prompt[:_QUOTED].rstrip() + "..."
-    text = f'You sent {call.messages} message(s); the last one begins: "{said}"'
+    echo = f'You sent {call.messages} message(s); the last one begins: "{said}"'
+    text = shaped(call.asked, echo)
     tokens = settings.completion_tokens or count_tokens(len(text), per_token)
     outcome: Outcome = "stop"
     if call.max_tokens is not None and tokens > call.max_tokens:
@@ -96,11 +98,12 @@ def compose(call: Call, settings: SimulationSettings) -> tuple[str, int, Outcome
     length = math.floor(tokens * per_token)
     if len(text) < length and settings.completion_tokens:
         text += " " + _FILLER * math.ceil((length - len(text)) / len(_FILLER))
-    return text[:length], tokens, outcome
+    return text[:length], tokens, outcome, ()
 
 
 def texts_in(messages: Iterable[object], field_name: str) -> list[str]:
-    """All texts in a field of the messages: a string, or parts of which some have a `text`.
+    """All texts in a field of the messages: a string, or parts of which some have a `text`, or
+    are a tool's call or its result.
 
     >>> texts_in([{"content": "a"}, {"content": [{"text": "b"}, {"image": "c"}]}], "content")
     ['a', 'b']
@@ -111,9 +114,23 @@ def texts_in(messages: Iterable[object], field_name: str) -> list[str]:
         if isinstance(content, str):
             texts.append(content)
         elif isinstance(content, list):
-            parts = (part.get("text") for part in content if isinstance(part, dict))
-            texts += [text for text in parts if isinstance(text, str)]
+            texts += [text for part in content if (text := _text_of(part)) is not None]
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        texts += [call["function"]["arguments"] for call in calls or []]
     return texts
+
+
+def _text_of(part: object) -> str | None:
+    if not isinstance(part, dict):
+        return None
+    result = part.get("functionResponse")
+    if isinstance(result, dict):
+        return json.dumps(result.get("response"))
+    call = part.get("functionCall") or (part if part.get("type") == "tool_use" else None)
+    if call is not None:
+        return json.dumps(call.get("args") or call.get("input") or {})
+    text = part.get("content") if part.get("type") == "tool_result" else part.get("text")
+    return text if isinstance(text, str) else None
 
 
 def dump(value: object) -> bytes:

@@ -23,7 +23,6 @@ from tools.simulation.calls import (
     Answer,
     Call,
     Dialect,
-    InvalidRequest,
     Operation,
     compose,
     count_tokens,
@@ -31,6 +30,7 @@ from tools.simulation.calls import (
 )
 from tools.simulation.errors import TABLE, Facts, Row
 from tools.simulation.faults import FaultBook, Strike
+from tools.simulation.faulty import InvalidRequest
 from tools.simulation.latency import parse_latency
 from tools.simulation.quotas import Quota, Refusal
 from tools.simulation.settings import SimulationSettings
@@ -69,8 +69,8 @@ class Engine:
                 raise InvalidRequest("the body must be a JSON object")
             call = dialect.parse(operation, body, request)
         except InvalidRequest as error:
-            facts = Facts(detail=str(error))
-            return exchange.refuse(account, "invalid", dialect.invalid_row, facts)
+            facts = Facts(detail=str(error), param=error.param)
+            return exchange.refuse(account, "invalid", error.row or dialect.invalid_row, facts)
         except ValueError:
             facts = Facts(detail="We could not parse the JSON body of your request.")
             return exchange.refuse(account, "invalid", dialect.invalid_row, facts)
@@ -228,11 +228,11 @@ class _Exchange:
         per_token = settings.usage_chars_per_token or settings.chars_per_token
         input_tokens = count_tokens(call.characters, per_token)
         if call.operation == "chat":
-            text, output_tokens, outcome = compose(call, settings)
+            text, output_tokens, outcome, used = compose(call, settings, self.id[-12:])
         else:
-            text, output_tokens, outcome = "", 0, "stop"
+            text, output_tokens, outcome, used = "", 0, "stop", ()
         if row is not None and row.outcome is not None:
-            text, output_tokens, outcome = "", 0, row.outcome
+            text, output_tokens, outcome, used = "", 0, row.outcome, ()
         return Answer(
             id=self.id,
             created=int(self.engine.clock()),
@@ -242,4 +242,5 @@ class _Exchange:
             cached_tokens=int(input_tokens * settings.cached_share),
             output_tokens=output_tokens,
             outcome=outcome,
+            used=used,
         )

@@ -14,7 +14,7 @@ from typing import Literal
 
 from tools.simulation.formats import go_duration
 
-Outcome = Literal["stop", "length", "filtered", "prompt_blocked"]
+Outcome = Literal["stop", "length", "called", "filtered", "prompt_blocked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Facts:
 
     model: str = "simulated-model"
     detail: str = "the request is not valid"
+    param: str | None = None
     tokens: int = 200_000
     context: int = 128_000
     what: str = "requests per min (RPM)"
@@ -124,6 +125,10 @@ _OPENAI = {
     "content_filter_finish": Row(200, "", None, "", "finish_reason in the API reference",
         outcome="filtered"),
     "invalid_request": Row(400, "invalid_request_error", None, "{detail}", _GUIDE),
+    "unsupported_parameter": Row(400, "invalid_request_error", "unsupported_parameter",
+        "{detail}", "huggingface/smolagents#1671"),
+    "max_tokens_per_request": Row(400, "invalid_request_error", "max_tokens_per_request",
+        "{detail}", "langchain-ai/langchain#31227"),
     "request_timeout": Row(408, "timeout", None, "Request timed out.", "openai SDK retries 408"),
     "conflict": Row(409, "conflict", None,
         "The resource was updated by another request.", "openai SDK retries 409"),

@@ -12,23 +12,24 @@ from typing import ClassVar
 
 from aiohttp import web
 
+from tools.simulation.asking import Json
 from tools.simulation.calls import (
     Answer,
     Call,
     Dialect,
-    InvalidRequest,
-    Json,
     Operation,
     dump,
     texts_in,
 )
 from tools.simulation.embeddings import DIMENSIONS, embed
 from tools.simulation.errors import Facts, Row
+from tools.simulation.faulty import InvalidRequest
 from tools.simulation.formats import plain_seconds
+from tools.simulation.gemini_checks import SIGNED, check, check_batch
 from tools.simulation.quotas import Quota
 
 _RPC = "type.googleapis.com/google.rpc."
-_FINISH = {"stop": "STOP", "length": "MAX_TOKENS", "filtered": "SAFETY"}
+_FINISH = {"stop": "STOP", "called": "STOP", "length": "MAX_TOKENS", "filtered": "SAFETY"}
 _RATING = {
     "category": "HARM_CATEGORY_DANGEROUS_CONTENT",
     "probability": "HIGH",
@@ -67,6 +68,7 @@ class Gemini(Dialect):
         model, _, method = request.match_info["target"].rpartition(":")
         if operation == "embed":
             asked = body.get("requests") or [body]
+            check_batch(asked)
             texts = [" ".join(texts_in([each.get("content")], "parts")) for each in asked]
             options = {**asked[0], "batch": method == "batchEmbedContents"}
             return Call("embed", model, texts, options=options)
@@ -82,6 +84,7 @@ class Gemini(Dialect):
             model,
             texts_in([body.get("systemInstruction"), *contents], "parts"),
             messages=len(contents),
+            asked=check(body, model),
             max_tokens=config.get("maxOutputTokens"),
             stream=method == "streamGenerateContent",
             as_array=request.query.get("alt") != "sse",
@@ -101,8 +104,9 @@ class Gemini(Dialect):
 
     def stream(self, call: Call, answer: Answer, tokens: int) -> Iterator[tuple[bytes, int]]:
         responses: list[tuple[Json, int]] = []
-        if answer.outcome in ("filtered", "prompt_blocked"):
-            responses.append((self.reply(call, answer), 0))
+        if answer.outcome in ("filtered", "prompt_blocked", "called"):
+            produced = answer.output_tokens if answer.outcome == "called" else 0
+            responses.append((self.reply(call, answer), produced))
         else:
             so_far, pieces = 0, list(answer.pieces(tokens))
             for index, (piece, produced) in enumerate(pieces):
@@ -156,6 +160,18 @@ def _exhausted(quota_id: str, facts: Facts) -> list[Json]:
     return details
 
 
+def _parts(answer: Answer, text: str) -> list[Json]:
+    if not answer.used:
+        return [{"text": text}]
+    parts: list[Json] = []
+    for used in answer.used:
+        call = {"id": used.id, "name": used.name, "args": used.arguments}
+        parts.append({"functionCall": call})
+    if SIGNED.match(answer.model):
+        parts[0]["thoughtSignature"] = f"c2lnbmVk{answer.id[-4:]}"
+    return parts
+
+
 def _response(answer: Answer, text: str, output_tokens: int, last: bool) -> Json:
     usage: Json = {
         "promptTokenCount": answer.input_tokens,
@@ -176,7 +192,7 @@ def _response(answer: Answer, text: str, output_tokens: int, last: bool) -> Json
         candidate |= {"finishReason": "SAFETY", "safetyRatings": [_RATING]}
     else:
         usage["candidatesTokenCount"] = output_tokens
-        candidate["content"] = {"parts": [{"text": text}], "role": "model"}
+        candidate["content"] = {"parts": _parts(answer, text), "role": "model"}
         if last:
             candidate["finishReason"] = _FINISH[answer.outcome]
     return {"candidates": [candidate], **response}

@@ -12,23 +12,25 @@ from typing import ClassVar
 
 from aiohttp import web
 
+from tools.simulation.asking import Json, Used
 from tools.simulation.calls import (
     Answer,
     Call,
     Dialect,
-    InvalidRequest,
-    Json,
     Operation,
+    count_tokens,
     dump,
     texts_in,
 )
 from tools.simulation.embeddings import DIMENSIONS, as_base64, embed
 from tools.simulation.errors import Facts, Row
+from tools.simulation.faulty import InvalidRequest
 from tools.simulation.formats import go_duration, plain_seconds
 from tools.simulation.limits import left
+from tools.simulation.openai_checks import check, check_texts
 from tools.simulation.quotas import Quota, Refusal
 
-_FINISH = {"stop": "stop", "length": "length", "filtered": "content_filter"}
+_FINISH = {"stop": "stop", "called": "tool_calls", "length": "length", "filtered": "content_filter"}
 
 
 class OpenAI(Dialect):
@@ -68,7 +70,9 @@ class OpenAI(Dialect):
             inputs = [given] if isinstance(given, str) else given
             if not isinstance(inputs, list) or not inputs:
                 raise InvalidRequest("Missing required parameter: 'input'.", "input")
-            return Call("embed", model, [str(text) for text in inputs], options=body)
+            texts = [str(text) for text in inputs]
+            check_texts(inputs, count_tokens(sum(map(len, texts)), 4.0))
+            return Call("embed", model, texts, options=body)
         messages = body.get("messages")
         if not isinstance(messages, list) or not messages:
             raise InvalidRequest("Missing required parameter: 'messages'.", "messages")
@@ -83,6 +87,7 @@ class OpenAI(Dialect):
             messages=len(messages),
             max_tokens=max_tokens,
             stream=bool(body.get("stream")),
+            asked=check(body),
             include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
         )
 
@@ -100,6 +105,8 @@ class OpenAI(Dialect):
             "refusal": None,
             "annotations": [],
         }
+        if answer.used:
+            message |= {"content": None, "tool_calls": [_tool_call(used) for used in answer.used]}
         choice = {
             "index": 0,
             "message": message,
@@ -133,9 +140,17 @@ class OpenAI(Dialect):
         if call.include_usage:
             head["usage"] = None
         yield event({"role": "assistant", "content": "", "refusal": None}), 0
-        if answer.outcome != "filtered":
+        if answer.outcome not in ("filtered", "called"):
             for piece, produced in answer.pieces(tokens):
                 yield event({"content": piece}), produced
+        for index, used in enumerate(answer.used):
+            call_of = _tool_call(used)
+            whole = call_of["function"]["arguments"]
+            call_of["function"] = {"name": used.name, "arguments": ""}
+            yield event({"tool_calls": [{"index": index, **call_of}]}), 0
+            for piece in (whole[: len(whole) // 2], whole[len(whole) // 2 :]):
+                arguments = {"index": index, "function": {"arguments": piece}}
+                yield event({"tool_calls": [arguments]}), 0
         yield event({}, _FINISH[answer.outcome]), 0
         if call.include_usage:
             yield _event({**head, "choices": [], "usage": _usage(answer)}), 0
@@ -175,7 +190,7 @@ class OpenAI(Dialect):
             "error": {
                 "message": facts.fill(row.message),
                 "type": row.type,
-                "param": row.param,
+                "param": row.param or facts.param,
                 "code": row.code,
             }
         }
@@ -189,6 +204,11 @@ class OpenAI(Dialect):
         ]
         usage = {"prompt_tokens": answer.input_tokens, "total_tokens": answer.input_tokens}
         return {"object": "list", "data": data, "model": answer.model, "usage": usage}
+
+
+def _tool_call(used: Used) -> Json:
+    function = {"name": used.name, "arguments": used.text}
+    return {"id": f"call_{used.id}", "type": "function", "function": function}
 
 
 def _event(data: Json) -> bytes:

@@ -1,0 +1,156 @@
+"""The command line: its two calls, its exit codes, and what it never prints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.tools.scanner.conftest import ROOT, SCRIPT, script
+from tests.tools.scanner.credentials import KINDS, Fake
+from tools.scanner.reports import FORMATS
+
+Run = Callable[..., int]
+
+
+def test_the_script_stands_alone(tmp_path: Path, secret: str) -> None:
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "a.env").write_text(f"KEY={secret}\n")
+    done = script("artifacts/", "--fail-on-found", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"artifacts/a.env:1:5" in done.stdout
+    assert secret.encode() not in done.stdout + done.stderr
+
+
+def test_a_log_into_a_report(tmp_path: Path, secret: str) -> None:
+    (tmp_path / "test.log").write_text(f"key={secret}\n")
+    done = script("test.log", "--output", "report.json", cwd=tmp_path)
+    assert done.returncode == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert [f["rule"] for f in report["findings"]] == ["anthropic-api-key"]
+    assert secret.encode() not in (tmp_path / "report.json").read_bytes() + done.stderr
+
+
+def test_copied_elsewhere_it_still_runs(tmp_path: Path, secret: str) -> None:
+    package = tmp_path / "ci"
+    subprocess.run(["cp", "-r", ROOT / "tools" / "scanner", SCRIPT, tmp_path], check=True)
+    package.mkdir()
+    command = ["python3", "-I", tmp_path / "secret_scanner.py", "-"]
+    done = subprocess.run(
+        command, input=secret.encode(), capture_output=True, cwd=package, check=True
+    )
+    assert b"(stdin):1:1" in done.stdout
+
+
+def test_exit_codes(run: Run, tmp_path: Path, secret: str) -> None:
+    (tmp_path / "clean.txt").write_text("nothing\n")
+    (tmp_path / "a.env").write_text(f"KEY={secret}\n")
+    assert run("clean.txt", "--fail-on-found") == 0
+    assert run("a.env") == 0
+    assert run("a.env", "--fail-on-found") == 1
+    assert run("a.env", "--exit-code", "7") == 7
+    assert run("missing.txt") == 2
+    assert run("missing.txt", "--fail-on-found") == 2
+    assert run("clean.txt", "-o", "no/such/folder/report.json") == 2
+    assert run(".", "--disable-rule", "no-such-rule") == 2
+    assert run(".", "--staged") == 2
+    with pytest.raises(SystemExit) as stopped:
+        run("--no-such-option")
+    assert stopped.value.code == 2
+
+
+def test_an_incomplete_scan_is_never_clean(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04 damaged")
+    assert run(".", "-f", "json", "--fail-on-found") == 2
+    report = json.loads(capsys.readouterr().out)
+    assert report["complete"] is False
+    assert report["errors"][0]["path"] == "a.zip"
+
+
+def test_a_report_is_written_whole_or_not_at_all(run: Run, tmp_path: Path, secret: str) -> None:
+    (tmp_path / "a.env").write_text(f"KEY={secret}\n")
+    (tmp_path / "report.json").mkdir()
+    assert run("a.env", "-o", "report.json") == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_no_format_prints_a_secret(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake: Fake, format: str
+) -> None:
+    secrets = [kind.make(fake) for kind in KINDS]
+    lines = [
+        f'{k.variable}_{n} = "{s}"' for n, (k, s) in enumerate(zip(KINDS, secrets, strict=True))
+    ]
+    (tmp_path / "all.py").write_text("\n".join(lines))
+    anthropic = next(s for s in secrets if s.startswith("sk-ant"))
+    (tmp_path / f"{anthropic}.txt").write_text(" ".join(secrets[:20]))
+    (tmp_path / f"x{anthropic}.zip").write_bytes(b"PK\x03\x04")
+    run(".", "-f", format, "--min-confidence", "0")
+    shown = capsys.readouterr()
+    text = shown.out + shown.err
+    for secret in secrets:
+        for start in range(24, max(25, len(secret) - 12), 6):
+            part = secret[start : start + 12]
+            assert len(part) < 12 or part not in text
+    assert anthropic[13:] not in text
+
+
+def test_formats_can_be_read(run: Run, tmp_path: Path, secret: str) -> None:
+    (tmp_path / "a.env").write_text(f"=KEY={secret}\n")
+    for name in ("r.csv", "r.xml", "r.txt"):
+        assert run("a.env", "missing", "-o", name) == 2
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "r.csv").read_text())))
+    assert [row["rule"] for row in rows] == ["anthropic-api-key", "error"]
+    tree = ElementTree.parse(tmp_path / "r.xml").getroot()
+    assert (tree.get("failures"), tree.get("errors")) == ("1", "1")
+    assert "NOT SCANNED" in (tmp_path / "r.txt").read_text()
+
+
+def test_rules_can_be_chosen(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake: Fake, secret: str
+) -> None:
+    (tmp_path / "a.env").write_text(f"KEY={secret}\nDB_PASSWORD={fake.alnum(14)}9x!\n")
+    for chosen, rules in (
+        (["--enable-rule", "password"], {"password"}),
+        (["--disable-rule", "password"], {"anthropic-api-key"}),
+        (["--min-confidence", "0.9"], {"anthropic-api-key"}),
+    ):
+        run("a.env", "-f", "json", *chosen)
+        assert {f["rule"] for f in json.loads(capsys.readouterr().out)["findings"]} == rules
+
+
+@pytest.mark.parametrize(
+    "comment", ["secret-scanner:allow", "gitleaks:allow", "pragma: allowlist secret"]
+)
+def test_a_line_can_be_allowed_and_hides_no_other(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], secret: str, comment: str
+) -> None:
+    (tmp_path / "a.py").write_text(f"A = '{secret}'  # {comment}\nB = '{secret[:-3]}xAA'\n")
+    run("a.py", "-f", "json")
+    report = json.loads(capsys.readouterr().out)
+    assert [f["line"] for f in report["findings"]] == [2]
+    assert report["summary"]["allowed"] == 1
+
+
+def test_help_teaches(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("--help")
+    text = capsys.readouterr().out
+    for word in ("git --staged", "exit codes", "--write-baseline", "secret-scanner:allow"):
+        assert word in text
+
+
+def test_this_repository_holds_no_secret() -> None:
+    folders = ["core", "lua", "keys", "conversation", "llm", "observability", "tools", "tests",
+               "benchmarks", "docs", "README.md", ".env.example", "pyproject.toml"]  # fmt: skip
+    done = script(*folders, "--fail-on-found", "--no-banner", cwd=ROOT)
+    assert done.returncode == 0, done.stdout.decode()

@@ -1,0 +1,1 @@
+"""Finds leaked credentials. It needs nothing but the standard library; see docs/scanner.md."""

@@ -1,0 +1,126 @@
+"""Finds passwords in URLs, connection strings, Basic authorisation and command lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from urllib.parse import unquote
+
+from .findings import Match, Rule
+from .names import PASSWORD, Meaning
+from .shapes import classes, looks_random, wordy
+from .values import is_secret, stands_for_a_secret
+
+URL = Rule("url-password", "Password in a URL or connection string")
+COMMAND = Rule("command-password", "Password on a command line")
+SAS = Rule("azure-sas-token", "Signature of an Azure shared access URL")
+
+CALLERS = (b"curl", b"mysql", b" login ")
+_LONGEST_USERINFO = 320
+_LONGEST_COMMAND = 600
+_USERINFO = re.compile(rb"([^\s:@/\"'<>\\`?#,;=]{0,100}):([^\s\"'<>\\`]{1,200})")
+_TOKEN_USER = re.compile(rb"[A-Za-z0-9_-]{20,255}")
+_GO_DSN = re.compile(rb"([\w.-]{1,64}):([^\s\"'<>:@/]{1,200})\Z")
+_OPTIONS = (
+    re.compile(
+        rb"\s(?:-u|--user|--proxy-user|-U)[ =]{0,2}[\"']?[^\s:\"']{1,64}:"
+        rb"(?P<password>[^\s\"']{4,200})"
+    ),
+    re.compile(rb"\s(?:-p|-a|-w)[ ]?[\"']?(?P<password>[^\s\"'$-][^\s\"']{7,100})"),
+)
+_SAS = re.compile(rb"&sig=([A-Za-z0-9%+/=]{40,100})")
+
+
+def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
+    """Credentials of `user:password` kinds."""
+    yield from _before_hosts(data)
+    yield from _commands(data, lower, present)
+    yield from _shared_access(data)
+
+
+def _shared_access(data: bytes) -> Iterator[Match]:
+    # The signature ends in a sign that a URL encodes.
+    at = data.find(b"&sig=") if b"%" in data else -1
+    while at >= 0:
+        found = _SAS.match(data, at)
+        if (
+            found
+            and b"se=" in data[max(0, at - 300) : found.end() + 300]
+            and looks_random(unquote(found[1].decode()))
+        ):
+            yield Match(SAS, *found.span(1), found[1], 0.85)
+        at = data.find(b"&sig=", at + 5)
+
+
+def _before_hosts(data: bytes) -> Iterator[Match]:
+    at = data.find(b"@")
+    while at > 0:
+        scheme = data.rfind(b"://", max(0, at - _LONGEST_USERINFO), at)
+        if scheme >= 0:
+            yield from _in_url(data, scheme + 3, at)
+        elif data.startswith(b"tcp(", at + 1) or data.startswith(b"unix(", at + 1):
+            found = _GO_DSN.search(data, max(0, at - 200), at)
+            if found:
+                yield from _password(found, 1, 2)
+        at = data.find(b"@", at + 1)
+
+
+def _in_url(data: bytes, after: int, at: int) -> Iterator[Match]:
+    found = _USERINFO.fullmatch(data, after, at)
+    if found:
+        a_port = found[2].partition(b"/")[0].isdigit()
+        if data[at + 1 : at + 2].strip(b" \t\r\n\"'") and not (a_port and b"/" in found[2]):
+            yield from _password(found, 1, 2)
+        return
+    found = _TOKEN_USER.fullmatch(data, after, at)
+    if found and b"sentry" not in data[at : at + 60]:
+        text = found[0].decode()
+        if classes(text) >= 3 and looks_random(text) and not stands_for_a_secret(text):
+            yield Match(URL, *found.span(), found[0], 0.6)
+
+
+def _password(found: re.Match[bytes], user: int, password: int) -> Iterator[Match]:
+    confidence = password_in_address(
+        found[user].decode("latin-1"), found[password].decode("latin-1")
+    )
+    if confidence:
+        yield Match(URL, *found.span(password), found[password], confidence)
+
+
+def password_in_address(user: str, password: str) -> float:
+    """The confidence that this is a real password and no part of a documented address.
+
+    The place gives it away, so it need not look as random as one that only a name tells of.
+    """
+    password = unquote(password)
+    if (
+        len(password) < 6
+        or ("," in password and ":" in password)
+        or password.lower() == user.lower()
+        or stands_for_a_secret(password)
+    ):
+        return 0.0
+    confidence = is_secret(password, Meaning("password", PASSWORD), True)
+    if confidence:
+        return max(confidence, 0.85)
+    if password.startswith("x-oauth") or password.isdigit():
+        return 0.0
+    if wordy(password) and classes(password) < 3:
+        return 0.0
+    if password.isalpha() and len(password) < 12:
+        return 0.0
+    return 0.6 if classes(password) >= 2 or looks_random(password) else 0.0
+
+
+def _commands(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
+    for caller in CALLERS:
+        at = lower.find(caller) if caller in present else -1
+        while at >= 0:
+            end = data.find(b"\n", at, at + _LONGEST_COMMAND)
+            end = end if end >= 0 else at + _LONGEST_COMMAND
+            for pattern in _OPTIONS:
+                for found in pattern.finditer(data, at, end):
+                    text = found["password"].decode("latin-1")
+                    if is_secret(text, Meaning("password"), True):
+                        yield Match(COMMAND, *found.span("password"), found["password"], 0.75)
+            at = lower.find(caller, max(end, at + 1))

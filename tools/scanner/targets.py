@@ -1,0 +1,86 @@
+"""What there is to scan: the files under the given paths, each once, and nothing that traps."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .findings import Unread
+
+# Git's own folder holds what the working tree or `git` mode shows better.
+_SKIPPED_FOLDERS = {".git"}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file to scan; `size` is what it holds on disk, holes left out."""
+
+    path: str
+    name: str
+    size: int
+
+
+def targets(paths: Sequence[str]) -> Iterator[Target | Unread]:
+    """Every regular file under `paths`. Symbolic links are followed only where they are given."""
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError) as error:
+            yield Unread(path, f"cannot be opened: {_reason(error)}")
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            yield from _under(path, seen)
+        else:
+            yield from _file(path, status, seen, given=True)
+
+
+def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]:
+    waiting = [folder]
+    while waiting:
+        current = waiting.pop()
+        try:
+            with os.scandir(current) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            yield Unread(display(current), f"cannot be listed: {_reason(error)}")
+            continue
+        folders = []
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    if entry.name not in _SKIPPED_FOLDERS:
+                        folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    yield from _file(entry.path, entry.stat(follow_symlinks=False), seen)
+            except OSError as error:
+                yield Unread(display(entry.path), f"cannot be opened: {_reason(error)}")
+        waiting += reversed(folders)
+
+
+def _file(
+    path: str, status: os.stat_result, seen: set[tuple[int, int]], given: bool = False
+) -> Iterator[Target | Unread]:
+    if not stat.S_ISREG(status.st_mode):
+        if given:
+            yield Unread(path, "is neither a file nor a folder; not scanned")
+        return
+    identity = (status.st_dev, status.st_ino)
+    if identity in seen:
+        return  # a second name of the same file
+    seen.add(identity)
+    on_disk = getattr(status, "st_blocks", 0) * 512
+    yield Target(path, display(path), min(status.st_size, on_disk) if on_disk else status.st_size)
+
+
+def display(path: str) -> str:
+    """`path` as reports name it: from the current folder where it lies below it, with slashes."""
+    relative = os.path.relpath(path)
+    shown = path if relative.startswith("..") else relative
+    return shown.replace(os.sep, "/")
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

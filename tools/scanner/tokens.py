@@ -1,0 +1,192 @@
+"""Finds credentials that their own shape gives away.
+
+Every one holds twenty or more characters in a row without a space or a sign. Such rows are rare and
+can be found at the speed of `bytes.find`; only in and before them are the anchors looked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+
+from .findings import Match, Rule
+from .judgement import judge
+from .names import PROVIDER_WORDS, Meaning, meaning, provider
+from .providers import LLM_TOKENS
+from .services import SERVICE_TOKENS
+from .shapes import classes, is_hex, looks_random
+from .token_rule import TokenRule
+from .values import stands_for_a_secret, stands_in_token
+
+RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
+
+# What follows these anchors may have no long row in it, so they are searched for by themselves.
+_SEARCHED = (b"ABSK", b"hooks.slack.com/", b"/api/webhooks/")
+LITERALS = tuple(literal.lower() for literal in _SEARCHED)
+_ROW = 20
+_BEFORE_ROW = 12
+_BEGINNING = 3
+_MAY_BELONG_TO_A_ROW = frozenset(b"\\%.:[;")
+_ENDS_AN_ESCAPE = frozenset(b"\\%")
+# Mangled names of C++ and Rust, which fill whole binaries.
+_SYMBOLS = (b"_Z", b"_R", b"ZN")
+_DOT, _COLON = b".:"
+_ENDS_OF_ANCHORS = frozenset(
+    (b"vs.", b"vb.", b"vr.", b"SG.", b"AQ.", b"29.", b"pt.", b"st.", b"ct.", b"sa.", b"im.", b"v1.")
+)
+# Inside a row, not at its beginning.
+_INNER_ANCHORS = (b"JQQJ9", b"-us")
+_LENGTH_OF_INNER_ANCHORS = 35
+_ROW_CHARACTERS = bytes(
+    ord("a") if chr(i).isascii() and (chr(i).isalnum() or chr(i) in "_-") else ord(" ")
+    for i in range(256)
+)
+_A_ROW = b"a" * _ROW
+
+_SECRET_ACCESS_KEY = Rule("aws-secret-access-key", "AWS secret access key")
+_FORTY = re.compile(rb"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
+_NEARBY = 300
+_NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0,2}[\"']?\Z")
+_VALUE_BEGINS = re.compile(rb"[\"'=:(\s]\Z")
+_LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
+_CONTEXT = 160
+_SPACE = 32
+_BEARER = re.compile(rb"[\w.~+/-]{20,4000}={0,2}")
+BEARER = Rule("bearer-token", "Bearer token")
+
+
+def _table(length: int | None) -> dict[bytes, list[TokenRule]]:
+    table: dict[bytes, list[TokenRule]] = {}
+    for rule in RULES:
+        table.setdefault(rule.anchor[:length], []).append(rule)
+    return table
+
+
+_RULES_OF = _table(None)
+_RULES_BY_BEGINNING = _table(_BEGINNING)
+_ANCHORS = re.compile(
+    b"|".join(re.escape(a) for a in sorted(_RULES_OF, key=len, reverse=True) if a not in _SEARCHED)
+)
+
+
+def rows(data: bytes) -> list[tuple[int, int]]:
+    """Where twenty or more of letters, digits, `_` and `-` stand in a row."""
+    flat = data.translate(_ROW_CHARACTERS) + b" "
+    found, start = [], flat.find(_A_ROW)
+    while start >= 0:
+        end = flat.index(b" ", start + _ROW)
+        found.append((start, end))
+        start = flat.find(_A_ROW, end)
+    return found
+
+
+def tokens(
+    data: bytes,
+    lower: bytes,
+    long_rows: list[tuple[int, int]],
+    glued: bool,
+    present: Collection[bytes],
+) -> Iterator[Match]:
+    """Credentials of a known shape in `data`, whose rows the caller has found."""
+    providers: bool | None = None
+    for start, end in long_rows:
+        before = data[start - 1]
+        if (glued and data[start : start + 2] not in _SYMBOLS) or (
+            before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)
+        ):
+            # The anchor stands before the row, or an escape ends in the row's first letters.
+            for anchor in _ANCHORS.finditer(data, max(0, start - _BEFORE_ROW), end):
+                yield from _around(data, _RULES_OF[anchor[0]], anchor.start(), glued)
+        else:
+            rules = _RULES_BY_BEGINNING.get(data[start : start + _BEGINNING])
+            if rules:
+                yield from _around(data, rules, start, glued)
+        if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
+            yield from _bearer(data, start)
+        length = end - start
+        if length in _LENGTHS_BY_CONTEXT:
+            # Hashes have such lengths too, so most texts are asked once and for all.
+            if providers is None:
+                providers = any(word in lower for word in PROVIDER_WORDS)
+            if providers:
+                yield from _by_context(data, start, end)
+        elif length >= _LENGTH_OF_INNER_ANCHORS:
+            for inner in _INNER_ANCHORS:
+                at = data.find(inner, start, end)
+                if at >= 0:
+                    yield from _around(data, _RULES_OF[inner], at, glued)
+    for literal in _SEARCHED:
+        at = data.find(literal) if literal.lower() in present else -1
+        while at >= 0:
+            yield from _around(data, _RULES_OF[literal], at, glued)
+            at = data.find(literal, at + len(literal))
+
+
+def _belongs(data: bytes, before: int, start: int) -> bool:
+    """Whether an anchor may stand before the row, or an escape end in it."""
+    if before == _DOT:
+        return data[start - 3 : start] in _ENDS_OF_ANCHORS or data[start - 7 : start - 6] == b"."
+    if before == _COLON:
+        return data.startswith(b"AA", start)
+    return before in _ENDS_AN_ESCAPE or data[start : start + 1].isdigit()
+
+
+def _bearer(data: bytes, start: int) -> Iterator[Match]:
+    found = _BEARER.match(data, start)
+    if found:
+        before = data[max(0, start - _CONTEXT) : start].decode("latin-1")
+        rule = provider(before) or BEARER
+        confidence = judge(found[0].decode(), Meaning("secret", rule), True)
+        if confidence:
+            yield Match(rule, *found.span(), found[0], confidence, name="Authorization")
+
+
+def _around(data: bytes, rules: list[TokenRule], at: int, glued: bool) -> Iterator[Match]:
+    for token_rule in rules:
+        span = token_rule.match(data, at, glued)
+        if not span:
+            continue
+        secret = data[span[0] : span[1]]
+        if stands_in_token(secret.decode("latin-1").removeprefix(token_rule.prefix)):
+            continue
+        yield Match(token_rule.rule, *span, secret, token_rule.confidence, prefix=token_rule.prefix)
+        if token_rule.rule.id == "aws-access-key-id":
+            yield from _secret_access_key(data, *span)
+        return
+
+
+def _secret_access_key(data: bytes, start: int, end: int) -> Iterator[Match]:
+    for found in _FORTY.finditer(data, max(0, start - _NEARBY), end + _NEARBY):
+        text = found[0].decode()
+        if classes(text) >= 3 and looks_random(text) and not stands_for_a_secret(text):
+            yield Match(_SECRET_ACCESS_KEY, *found.span(), found[0], 0.9)
+
+
+def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
+    """A key without a prefix, where its provider is named shortly before."""
+    if end - start == 24:
+        # A Vault token of the old form.
+        if data[start - 2 : start] != b"s.":
+            return
+        start -= 2
+    before = data[max(0, start - _CONTEXT) : start]
+    rule = provider(before.decode("latin-1"))
+    if rule is None or not _VALUE_BEGINS.search(before) or data[end : end + 1] in (b"+", b"/"):
+        return
+    if rule.id == "aws-secret-access-key" and b"secret" not in before.lower():
+        return
+    secret = data[start:end]
+    text = secret.decode()
+    if end - start == 26 and rule.id != "vault-token":
+        return
+    if end - start == 43:
+        if rule.id != "fernet-key" or data[end : end + 1] != b"=":
+            return
+        secret, end = data[start : end + 1], end + 1
+    elif not text.replace(".", "").isalnum() or (end - start == 40 and is_hex(text)):
+        return
+    named = _NAMED_BEFORE.search(before)
+    if named and not meaning(named[1].decode("latin-1")).kind and not provider(named[1].decode()):
+        return
+    if looks_random(text) and not stands_for_a_secret(text):
+        yield Match(rule, start, end, secret, 0.6)
