@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import SecretStr
 
-from core.errors import AdapterFault, ConfigurationError, SecretNotFound
+from core.errors import AdapterFault, ConfigurationError, SecretMalformed, SecretNotFound
 from core.types import ProviderReply, Usage
 from keys.registry import KeyRegistry
 from keys.secrets.store import SecretStore, WritableStore
-from keys.secrets.values import checked
 from keys.spec import KeySpec
 from llm.api_key_types import Message, ProviderAdapter, RegisteredKey, RequestIntent
 from llm.providers.base import ProviderCall
@@ -87,8 +86,13 @@ class SealedSecrets:
         return SecretStr(self._fernet.decrypt(sealed).decode())
 
     def put(self, key: KeySpec, secret: SecretStr) -> None:
-        """Keep a secret. Raises SecretMalformed where it cannot be one."""
-        value = checked(key.key_id, "what was given", secret).get_secret_value()
+        """Keep a secret. Raises SecretMalformed where no header could carry it."""
+        value = secret.get_secret_value()
+        if not value or not value.isascii() or not value.isprintable() or " " in value:
+            raise SecretMalformed(
+                f"the secret of key {key.key_id!r} is empty, or holds a space or a character "
+                "outside ASCII; copy the API key again"
+            )
         self._sealed[key.key_id] = self._fernet.encrypt(value.encode())
 
 
