@@ -15,6 +15,8 @@ from tests.integration.elsewhere import run_elsewhere
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 
 @pytest.fixture
 def store(redis_server: RedisConnection) -> ConversationStore:
