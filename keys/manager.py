@@ -1,30 +1,27 @@
 """KeyManager: which key serves a request, what is reserved on it, and how each key fares.
 
 The decision itself is one Lua call (`lua/reserve.lua`); this file prepares it, names its outcome
-in the project's terms and keeps the pools that do not change from request to request.
+in the project's terms. What it is made of lies beside it: `choice.py` asks pool after pool,
+`planner.py` keeps what does not change from request to request, `lifecycle.py` changes keys.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
-import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from pydantic import SecretStr
-from redis.exceptions import RedisError
 
-from core.errors import ConfigurationError, NoKeys, StorageError
+from core.errors import ConfigurationError, StorageError
 from core.events import KeyCooledDown, emit
 from core.once import once
 from core.redis_calls import Calls
 from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
+from keys.border import storage
+from keys.choice import Choice
 from keys.explain import KeyExplanation, explain_candidates
 from keys.leaks import show
 from keys.lifecycle import (
@@ -37,35 +34,28 @@ from keys.lifecycle import (
     who_am_i,
 )
 from keys.limiter import Limiter
-from keys.outage import Outage, State
+from keys.outage import Outage
 from keys.places import Places
+from keys.planner import Planner
 from keys.policies import Need
-from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
-from keys.reservations import Attempt, End, Refused, Reservation, refused
-from keys.rounds import Rounds, plan_rounds
+from keys.reservations import End, Refused, Reservation
 from keys.runtime import RuntimeKeys
 from keys.secret_store import EnvSecretStore, SecretStore, get_secret_store
 from keys.selection import (
     Selection,
-    candidates_for,
-    first_of_each_model,
     subjects_of,
-    without,
 )
 from keys.spec import KeySpec
 from keys.status import KeyStatus, describe, read_statuses
 from lua import limiter_calls
 from lua.circuits import USUAL_RULES, CircuitRules
-from lua.limiter_types import CLEAR, IS_DISABLED, Geometry, Mark, NoRoom, Refusal, Shard
+from lua.limiter_types import CLEAR, IS_DISABLED, Geometry, Mark, Shard
 from lua.loader import ScriptCall
 from lua.names import Names
 
 LONGEST = 10 * 365 * 86_400.0
 """Seconds: no cooldown is longer than ten years."""
-
-MOST_SELECTIONS = 256
-"""So many selections are kept packed; more are packed anew."""
 
 
 class KeyManager:
@@ -101,7 +91,6 @@ class KeyManager:
         self._registry = registry
         self._places = Places(Names(prefix), clustered=redis.clustered)
         self._geometry = Geometry(window_ms=round(window_seconds * 1000))
-        self._rotate = rotate
         self._limiter = Limiter(
             redis,
             self._places,
@@ -117,10 +106,10 @@ class KeyManager:
         self._lifecycle = KeyLifecycle(
             lambda: self.calls, registry, self._places, self._runtime, lambda: self._store()
         )
-        self._rounds: dict[tuple[object, ...], Rounds] = {}
-        self._rounds_without: dict[tuple[object, ...], Rounds] = {}
-        self._round = itertools.count(int.from_bytes(os.urandom(2), "big"))
-        self._rounds_lock = threading.Lock()
+        self._planner = Planner(
+            registry, self._runtime, self._places, self._geometry, rotate=rotate
+        )
+        self._choice = Choice(self._limiter, self._planner, self._runtime)
 
     @property
     def registry(self) -> KeyRegistry:
@@ -157,15 +146,11 @@ class KeyManager:
 
     def models_of(self, selection: Selection) -> tuple[str, ...]:
         """The models of the keys that a selection allows, in the order in which they are tried."""
-        try:
-            return self._rounds_for(selection, ()).models
-        except NoKeys:
-            return ()
+        return self._planner.models_of(selection)
 
     def keys_of(self, selection: Selection) -> tuple[KeySpec, ...]:
         """The keys that a selection allows, in the order in which they are tried."""
-        _, keys = self._registry.snapshot()
-        return tuple(candidate.key for candidate in candidates_for(keys, selection))
+        return self._planner.keys_of(selection)
 
     def ratio_of(self, selection: Selection) -> float:
         """Real input tokens for each estimated one, as learned by all processes: of the model that
@@ -182,8 +167,8 @@ class KeyManager:
             NoKeys: nothing that is configured fits the selection.
             StorageError: Redis did not answer.
         """
-        shards = {pool.shard for pool in self._rounds_for(selection, ()).in_order(0)}
-        with _storage("read what was learned of estimates"):
+        shards = {pool.shard for pool in self._planner.rounds_for(selection, ()).in_order(0)}
+        with storage("read what was learned of estimates"):
             for shard in shards:
                 self._limiter.refresh_ratios(shard)
 
@@ -216,48 +201,15 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
-        self._runtime.begin()
-        version = self._runtime.generation
-        pools = self._rounds_for(selection, avoid, ask=True).in_order(next(self._round))
-        # Several shards, or a larger pool, are searched first: the queue is for when all is full.
-        patience = max_wait if len(pools) == 1 and not pools[0].large else 0.0
-        tried: list[tuple[Attempt, NoRoom]] = []
-        away: dict[Shard, RedisError] = {}
-        with _storage("reserve a key"):
-            for pool in pools:
-                if pool.shard in away:
-                    continue
-                try:
-                    for plan in pool.plans():
-                        attempt = Attempt(plan, need, reservation_id, lease_seconds)
-                        outcome = self._try(attempt, patience, priority)
-                        if not isinstance(outcome, NoRoom):
-                            return outcome
-                        tried.append((attempt, outcome))
-                        self._learn(pool, attempt, outcome)
-                except RedisError as error:
-                    away[pool.shard] = error  # a cluster's other nodes may answer
-            soonest = _soonest([refusal for _, refusal in tried])
-            if soonest is not None and max_wait > patience:
-                attempt, _ = tried[soonest]
-                outcome = self._try(attempt, max_wait, priority)
-                if not isinstance(outcome, NoRoom):
-                    return outcome
-                tried[soonest] = attempt, outcome
-            if away and soonest is None:
-                raise next(iter(away.values()))
-        if self._runtime.generation != version:
-            # Redis told of keys that were registered or revoked since these were chosen.
-            return self.reserve(
-                need,
-                selection,
-                reservation_id=reservation_id,
-                lease_seconds=lease_seconds,
-                avoid=avoid,
-                max_wait=max_wait,
-                priority=priority,
-            )
-        return self._explained(refused([refusal for _, refusal in tried], need))
+        return self._choice.reserve(
+            need,
+            selection,
+            reservation_id=reservation_id,
+            lease_seconds=lease_seconds,
+            avoid=avoid,
+            max_wait=max_wait,
+            priority=priority,
+        )
 
     def settle(
         self, reservation: Reservation, end: End, also: Sequence[ScriptCall] = ()
@@ -273,7 +225,7 @@ class KeyManager:
         Raises:
             StorageError: Redis did not answer; the reservation ages out of its window.
         """
-        with _storage("settle a reservation"):
+        with storage("settle a reservation"):
             return self._limiter.settle(reservation, end, also)
 
     # -- the pool ------------------------------------------------------------------------------
@@ -286,9 +238,9 @@ class KeyManager:
             NoKeys: nothing that is configured fits the selection.
             StorageError: Redis did not answer.
         """
-        with _storage("explain a choice"):
+        with storage("explain a choice"):
             self._runtime.refresh()
-            pools = self._rounds_for(selection, ()).in_order(0)
+            pools = self._planner.rounds_for(selection, ()).in_order(0)
             return explain_candidates(self._limiter, pools, need)
 
     def mark_key_unhealthy(
@@ -307,7 +259,7 @@ class KeyManager:
         key = self._known(key_id)
         subject = subjects_of(key).key
         mark = Mark(subject, "throttled", round(cooldown_seconds * 1000), clean(reason))
-        with _storage("mark a key"):
+        with storage("mark a key"):
             self._mark(key, [mark])
         emit(KeyCooledDown(key.provider, key_id, "throttled", cooldown_seconds, reason))
 
@@ -322,12 +274,11 @@ class KeyManager:
         subjects = subjects_of(key)
         fields = (subjects.key, subjects.group, f"c:{subjects.key}")
         marks = [Mark(field, "", CLEAR, "marked healthy") for field in fields]
-        with _storage("clear a key's mark"):
+        with storage("clear a key's mark"):
             ends = self._mark(key, marks)
         if IS_DISABLED in ends:
             raise ConfigurationError(f"key {key_id!r} is disabled; enable it instead")
-        with self._rounds_lock:
-            self._rounds.clear()
+        self._planner.forget()
 
     def _mark(self, key: KeySpec, marks: Sequence[Mark]) -> list[int]:
         shard = self._places.shard(key.provider)
@@ -362,7 +313,7 @@ class KeyManager:
             ...     {"key_id": "b", "model_name": "gpt-4o-mini", "provider": "openai", "rpm": 500}
             ... )
         """
-        with _storage("register a key"):
+        with storage("register a key"):
             return self._lifecycle.register(key, _secret(secret), by or who_am_i(), reason)
 
     def rotate_key(
@@ -387,7 +338,7 @@ class KeyManager:
             SecretError: the store did not take the secret; nothing was changed.
             StorageError: Redis did not answer.
         """
-        with _storage("rotate a key"):
+        with storage("rotate a key"):
             return self._lifecycle.rotate(key_id, _secret(new_secret), by or who_am_i(), reason)
 
     def revoke_key(self, key_id: str, *, by: str | None = None, reason: str = "") -> None:
@@ -398,7 +349,7 @@ class KeyManager:
             ConfigurationError: no such key.
             StorageError: Redis did not answer.
         """
-        with _storage("revoke a key"):
+        with storage("revoke a key"):
             self._lifecycle.revoke(key_id, by or who_am_i(), reason)
 
     def disable(self, key_id: str, *, by: str | None = None, reason: str = "") -> bool:
@@ -408,7 +359,7 @@ class KeyManager:
             ConfigurationError: no such key, or it was revoked.
             StorageError: Redis did not answer.
         """
-        with _storage("disable a key"):
+        with storage("disable a key"):
             return self._lifecycle.disable(key_id, by or who_am_i(), reason)
 
     def enable(self, key_id: str, *, by: str | None = None, reason: str = "") -> bool:
@@ -419,7 +370,7 @@ class KeyManager:
             ConfigurationError: no such key, it was revoked, or `active` is false in `keys.json`.
             StorageError: Redis did not answer.
         """
-        with _storage("enable a key"):
+        with storage("enable a key"):
             return self._lifecycle.enable(key_id, by or who_am_i(), reason)
 
     def history(self, key_id: str, limit: int = 100) -> list[HistoryEntry]:
@@ -430,7 +381,7 @@ class KeyManager:
             ConfigurationError: nothing is known of such a key.
             StorageError: Redis did not answer.
         """
-        with _storage("read a key's history"):
+        with storage("read a key's history"):
             return self._lifecycle.history(key_id, limit)
 
     def revoked_keys(self) -> dict[str, str]:
@@ -439,7 +390,7 @@ class KeyManager:
         Raises:
             StorageError: Redis did not answer.
         """
-        with _storage("read which keys were revoked"):
+        with storage("read which keys were revoked"):
             self._runtime.refresh()
         return {key_id: iso(at_ms) for key_id, at_ms in self._runtime.revoked.items()}
 
@@ -497,13 +448,13 @@ class KeyManager:
             ConfigurationError: no such key.
             StorageError: Redis did not answer.
         """
-        with _storage("read what was changed at run time"):
+        with storage("read what was changed at run time"):
             self._runtime.refresh()
         return self._statuses([self._known(key_id)])[0]
 
     def get_all_key_statuses(self) -> list[KeyStatus]:
         """The same for every key, in the order of `keys.json`; then those registered since."""
-        with _storage("read what was changed at run time"):
+        with storage("read what was changed at run time"):
             self._runtime.refresh()
         return self._statuses(self._registry.keys())
 
@@ -528,32 +479,6 @@ class KeyManager:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _try(
-        self, attempt: Attempt, max_wait: float, priority: int
-    ) -> Reservation | Refused | NoRoom:
-        if max_wait > 0:
-            return self._limiter.reserve_or_wait(attempt, max_wait, priority)
-        return self._limiter.reserve(attempt)
-
-    def _explained(self, refusal: Refused) -> Refused:
-        """A refusal tells that it is Redis that is missing, and not only room."""
-        troubles = [o.describe() for o in self._limiter.outages() if o.state is not State.UP]
-        if not troubles:
-            return refusal
-        return replace(refusal, reason=f"{refusal.reason} ({'; '.join(troubles)})")
-
-    def _learn(self, pool: Pool, attempt: Attempt, outcome: NoRoom) -> None:
-        if not pool.large:
-            return
-        pool.learn(attempt.plan, outcome.passed_over, outcome.now_ms)
-        cooling = [p for p in outcome.passed_over if p.why is Refusal.COOLING]
-        away = self._limiter.outage(attempt.plan.shard).away is not None
-        if 2 * len(cooling) > len(attempt.plan.packed) and not away:
-            # Where so many are passed over, one look at all marks saves many calls.
-            pool.learn_marks(
-                limiter_calls.blocked(self._limiter.calls(attempt.plan.shard), attempt.plan.shard)
-            )
-
     def _known(self, key_id: str) -> KeySpec:
         key = self._registry.get(key_id)
         if key is None:
@@ -562,45 +487,10 @@ class KeyManager:
         return key
 
     def _statuses(self, keys: Sequence[KeySpec]) -> list[KeyStatus]:
-        with _storage("read the keys' status"):
+        with storage("read the keys' status"):
             return read_statuses(
                 self.calls, self._places, self._geometry, keys, self._registry.sources_of
             )
-
-    def _rounds_for(
-        self, selection: Selection, avoid: Collection[str], *, ask: bool = False
-    ) -> Rounds:
-        """What to ask for a selection.
-
-        Args:
-            ask: where nothing fits, see first whether a key was registered meanwhile.
-        """
-        version, keys = self._registry.snapshot()
-        place = (version, *selection.identity)
-        # Of exclusions there are as many as callers like; they must not push out the others.
-        kept = self._rounds_without if selection.exclude else self._rounds
-        rounds = None if avoid else kept.get(place)
-        if rounds is not None:
-            return rounds
-        allowed = candidates_for(keys, selection)
-        if not allowed and ask:
-            with _storage("look for keys that were registered"):
-                if self._runtime.look():
-                    return self._rounds_for(selection, avoid)
-        if not allowed:
-            raise NoKeys(_nothing_fits(keys, selection))
-        if not self._rotate:
-            allowed = first_of_each_model(allowed)
-        candidates = without(allowed, avoid)
-        if not candidates:
-            raise NoKeys(f"every key for {selection.describe()} was tried and failed")
-        rounds = plan_rounds(candidates, self._places, self._geometry)
-        if not avoid:
-            with self._rounds_lock:
-                if len(kept) >= MOST_SELECTIONS:
-                    kept.clear()
-                kept[place] = rounds
-        return rounds
 
 
 @once
@@ -633,25 +523,6 @@ def build_key_manager(
         store=lambda: get_secret_store(settings),
         admits_locally=settings.llm_on_redis_down == "local",
     )
-
-
-@contextmanager
-def _storage(what: str) -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise StorageError(f"could not {what}: Redis said {error}") from error
-
-
-def _soonest(refusals: Sequence[NoRoom]) -> int | None:
-    """Which of them opens first, by the clock of its own server; None if nobody knows."""
-    waits = [(r.wait_seconds, at) for at, r in enumerate(refusals)]
-    return min(((wait, at) for wait, at in waits if wait is not None), default=(0.0, None))[1]
-
-
-def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:
-    models = ", ".join(sorted({key.model_name for key in keys if key.active})) or "none"
-    return f"no active key serves {selection.describe()}; configured models: {models}"
 
 
 def _secret(given: str | SecretStr | None) -> SecretStr | None:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
-
-from redis.exceptions import RedisError
 
 from core.errors import ConfigurationError, InvalidRequest, StorageError
 from core.once import once
 from core.redis_calls import Calls
 from core.redis_connection import shared_redis
 from core.settings import LARGEST_RATE, Settings, get_settings
+from keys.border import storage
 from keys.local_buckets import LocalBuckets
 from keys.reservations import Overdrawn
 from lua import user_limit_calls
@@ -78,7 +76,7 @@ class RateLimiter:
         if call is None:
             return None
         try:
-            with _storage("take from the users' limits"):
+            with storage("take from the users' limits"):
                 if self._local.anything_taken:
                     self._tell_taken()
                 return self.read_take(call.run(self._redis))
@@ -124,7 +122,7 @@ class RateLimiter:
 
     def read_take(self, result: Any) -> Overdrawn | None:
         """What `take_call` did; as `take`."""
-        with _storage("take from the users' limits"):
+        with storage("take from the users' limits"):
             if isinstance(result, Exception):
                 raise result
         return _overdrawn(user_limit_calls.taken(result))
@@ -149,7 +147,7 @@ class RateLimiter:
                 "GLOBAL_RPM_MAX as well"
             )
         allowance = Allowance(_rate("rpm", rpm), _rate("burst", rpm if burst is None else burst))
-        with _storage("set a user's limit"):
+        with storage("set a user's limit"):
             user_limit_calls.set_limit(self._redis, self._names, _user(user_id), allowance)
 
     def clear_user_limit(self, user_id: str) -> bool:
@@ -158,7 +156,7 @@ class RateLimiter:
         Raises:
             As `set_user_limit`.
         """
-        with _storage("clear a user's limit"):
+        with storage("clear a user's limit"):
             return user_limit_calls.clear_limit(self._redis, self._names, _user(user_id))
 
     def get_user_limit(self, user_id: str) -> Allowance | None:
@@ -167,7 +165,7 @@ class RateLimiter:
         Raises:
             As `set_user_limit`.
         """
-        with _storage("read a user's limit"):
+        with storage("read a user's limit"):
             own = user_limit_calls.get_limit(self._redis, self._names, _user(user_id))
         return own or self._each_user
 
@@ -234,11 +232,3 @@ def _user(user_id: object) -> str:
     ):
         raise InvalidRequest(f"user_id must be a non-empty str, not {user_id!r}")
     return user_id
-
-
-@contextmanager
-def _storage(what: str) -> Iterator[None]:
-    try:
-        yield
-    except RedisError as error:
-        raise StorageError(f"could not {what}: Redis said {error}") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from keys.manager import MOST_SELECTIONS
+from keys.planner import MOST_SELECTIONS
 from llm.router import RequestRouter
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
@@ -80,8 +80,8 @@ def test_what_one_caller_excludes_costs_another_nothing(make_router: MakeRouter)
     router = make_router(keys=[key(f"k{n}") for n in range(4)])
     manager = manager_of(router)
     router.send_one_shot("Hello")
-    kept = dict(manager._rounds)
+    kept = dict(manager._planner._rounds)
     for n in range(MOST_SELECTIONS + 10):
         router.explain("Hello", exclude_keys=[f"no-such-key-{n}"])
-    assert manager._rounds == kept, "the plans of those who exclude nobody are still there"
-    assert len(manager._rounds_without) <= MOST_SELECTIONS
+    assert manager._planner._rounds == kept, "the plans of those who exclude nobody are still there"
+    assert len(manager._planner._rounds_without) <= MOST_SELECTIONS

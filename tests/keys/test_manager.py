@@ -15,8 +15,9 @@ import redis as redis_py
 from core.errors import ConfigurationError, NoKeys, RequestTooLarge, StorageError
 from core.events import Event, KeyCooledDown, subscribe
 from core.redis_connection import RedisConnection, open_redis
-from keys import manager as module
-from keys.manager import MOST_SELECTIONS, KeyManager, build_key_manager
+from keys import planner
+from keys.manager import KeyManager, build_key_manager
+from keys.planner import MOST_SELECTIONS
 from keys.policies import Need, charge_rejected, charge_unsent, policy_of
 from keys.pool import MAX_CANDIDATES
 from keys.registry import KeyRegistry
@@ -454,13 +455,13 @@ def test_redis_out_of_reach_is_a_typed_error_and_no_failure_of_the_health_check(
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A number for each pool that is packed: how many candidates it has."""
     made: list[int] = []
-    plan_rounds = module.plan_rounds
+    plan_rounds = planner.plan_rounds
 
     def counted(candidates: Any, *rest: Any) -> Any:
         made.append(len(candidates))
         return plan_rounds(candidates, *rest)
 
-    monkeypatch.setattr(module, "plan_rounds", counted)
+    monkeypatch.setattr(planner, "plan_rounds", counted)
     return made
 
 
@@ -520,8 +521,8 @@ def test_what_was_packed_while_the_keys_changed_is_not_kept(
 def test_many_models_that_nobody_serves_do_not_fill_the_memory(make: Make) -> None:
     manager = make(entry("a", model_name="x"))
     for n in range(MOST_SELECTIONS + 50):
-        manager._rounds_for(Selection(("x", f"unknown-{n}")), ())
-    assert len(manager._rounds) <= MOST_SELECTIONS
+        manager._planner.rounds_for(Selection(("x", f"unknown-{n}")), ())
+    assert len(manager._planner._rounds) <= MOST_SELECTIONS
 
 
 def test_threads_that_reserve_while_keys_come_and_go_never_fail(make: Make) -> None:
