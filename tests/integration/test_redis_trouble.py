@@ -237,14 +237,14 @@ def test_who_used_more_than_its_share_leaves_nothing_for_the_other(
 def test_who_waits_is_served_in_order_while_redis_is_away(
     make_router: MakeRouter, server: PlainServer
 ) -> None:
-    router = make_router(keys=[key("a", rpm=2)], redis_url=server.url, rate_window_seconds=2)
+    router = make_router(keys=[key("a", rpm=2)], redis_url=server.url, rate_window_seconds=4)
     known(router)
     server.kill()
     assert router.send_one_shot("Hello")["success"]
     order: list[int] = []
 
     def ask(n: int) -> None:
-        assert router.send_one_shot("Hello", max_wait=15, priority=int(n == 5))["success"]
+        assert router.send_one_shot("Hello", max_wait=30, priority=int(n == 5))["success"]
         order.append(n)
 
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
@@ -253,9 +253,9 @@ def test_who_waits_is_served_in_order_while_redis_is_away(
         time.sleep(0.02)
     for thread in threads:
         thread.join()
-    assert order[0] == 5, "the one with a higher priority"
-    assert sorted(order[1:3]) == [0, 1]
-    assert sorted(order[3:5]) == [2, 3]
+    assert sorted(order[:2]) == [0, 5], "the one with a higher priority, and the first"
+    assert sorted(order[2:4]) == [1, 2]
+    assert sorted(order[4:]) == [3, 4]
 
 
 def test_who_waits_goes_over_to_the_local_queue_and_back(
