@@ -19,9 +19,8 @@ from typing import Any
 
 from pydantic import SecretStr
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.timing import side_by_side, timings_table
+from benchmarks.timing import Promise, promises_table, side_by_side, timings_table
 from core.redis_connection import RedisConnection
 from core.settings import Settings
 from keys.manager import KeyManager
@@ -52,22 +51,15 @@ def main() -> int:
     ping = timings["PING"].median
     added = timings["send_one_shot"].median - timings["bare SDK call"].median
     seconds, loaded = _import_time()
-    promises = [
-        ("reserve, 10 keys, in PINGs", timings["reserve"].median / ping, 3.0, "x"),
-        ("added to the bare SDK call", added / 1000, 0.5, "ms"),
-        ("round trips a one-shot", trips, 2, ""),
-        ("import llm.router", seconds, 0.4, "s"),
-        ("provider SDKs that it loads", loaded, 0, ""),
-    ]
-    table = Table(title="Promises", title_justify="left")
-    for heading in ("what", "measured", "at most", ""):
-        table.add_column(heading, justify="left" if heading in ("what", "") else "right")
-    kept = True
-    for what, measured, bound, unit in promises:
-        good = measured <= bound
-        kept = kept and good
-        verdict = "[green]kept[/]" if good else "[red]not kept[/]"
-        table.add_row(what, f"{measured:.2f} {unit}".strip(), f"{bound:g} {unit}".strip(), verdict)
+    kept, table = promises_table(
+        [
+            Promise("reserve, 10 keys, in PINGs", timings["reserve"].median / ping, "x", most=3.0),
+            Promise("added to the bare SDK call", added / 1000, "ms", most=0.5),
+            Promise("round trips a one-shot", trips, "", most=2),
+            Promise("import llm.router", seconds, "s", most=0.4),
+            Promise("provider SDKs that it loads", loaded, "", most=0),
+        ]
+    )
     console.print(table)
     return 0 if kept else 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -58,3 +58,36 @@ def timings_table(timings: Mapping[str, Timing], rounds: int) -> Table:
             f"{timing.median / ping:.2f} x",
         )
     return table
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was measured, and how much of it there may be at most or has to be at least."""
+
+    what: str
+    measured: float
+    unit: str
+    most: float | None = None
+    least: float | None = None
+
+    @property
+    def kept(self) -> bool:
+        enough = self.least is None or self.measured >= self.least
+        return enough and (self.most is None or self.measured <= self.most)
+
+    @property
+    def bound(self) -> str:
+        words = f"at most {self.most:g}" if self.most is not None else f"at least {self.least:g}"
+        return f"{words} {self.unit}".strip()
+
+
+def promises_table(promises: Sequence[Promise]) -> tuple[bool, Table]:
+    """Whether all are kept, and a table of them."""
+    table = Table(title="Promises", title_justify="left")
+    for heading in ("what", "measured", "promised", ""):
+        table.add_column(heading, justify="left" if heading in ("what", "") else "right")
+    for promise in promises:
+        verdict = "[green]kept[/]" if promise.kept else "[red]not kept[/]"
+        measured = f"{promise.measured:.2f} {promise.unit}".strip()
+        table.add_row(promise.what, measured, promise.bound, verdict)
+    return all(promise.kept for promise in promises), table

@@ -1,34 +1,31 @@
-"""How long this thread may wait for Redis: the end of the request that it serves."""
+"""How long this thread or task may wait for Redis: the end of the request that it serves."""
 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
-
-class _Patience(threading.local):
-    end: float = math.inf
-
-
-_patience = _Patience()
+_patience: ContextVar[float] = ContextVar("end_of_patience", default=math.inf)
 
 
 @contextmanager
 def no_later_than(end: float) -> Iterator[None]:
-    """Let no exchange of this thread outlive a time; one that begins later has a twentieth second.
+    """Let no exchange of this thread or task outlive a time.
+
+    One that begins later has a twentieth second.
 
     Args:
         end: monotonic seconds.
     """
-    before, _patience.end = _patience.end, end
+    token = _patience.set(end)
     try:
         yield
     finally:
-        _patience.end = before
+        _patience.reset(token)
 
 
 def end_of_patience() -> float:
-    """The time (monotonic seconds) that no exchange of this thread may outlive."""
-    return _patience.end
+    """The time (monotonic seconds) that no exchange of this thread or task may outlive."""
+    return _patience.get()

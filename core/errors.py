@@ -10,6 +10,7 @@
     │   └── UserRateLimited             user_rate_limited    a user, or all, asked too often
     ├── DeadlineExceeded                timeout              the caller's `timeout` has passed
     ├── RequestCancelled                cancelled
+    ├── StreamInterrupted               internal_error       a stream broke; its type is the cause's
     ├── AdapterFault                    internal_error       an adapter broke its contract
     ├── SecretError                     secret_unavailable   a key's secret cannot be had
     │   ├── SecretNotFound              secret_unavailable   the store has none for the key
@@ -40,7 +41,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from core.types import Usage
+from core.types import Reply, Usage
 
 
 class RouterError(Exception):
@@ -107,6 +108,23 @@ class RequestCancelled(RouterError):
     """The request was cancelled before it was answered."""
 
     error_type = "cancelled"
+
+
+class StreamInterrupted(RouterError):
+    """A stream broke after a part of its answer had been handed out.
+
+    Args:
+        reply: as of a request that failed: `error`, `error_type`, `attempts`, `retry_after`.
+
+    Attributes:
+        partial: the text that had arrived.
+    """
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.get("error", "the stream broke"))
+        self.reply = reply
+        self.partial = reply.get("partial", "")
+        self.error_type = reply.get("error_type", "internal_error")  # type: ignore[misc]
 
 
 class AdapterFault(RouterError):

@@ -30,7 +30,9 @@ import hiredis
 import redis
 from redis.connection import ConnectionPool, DefaultParser
 
+from core.bridge import on_a_task, wait_for
 from core.deadlines import end_of_patience
+from core.redis_task_link import TaskLink, TaskLinks
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]
@@ -51,12 +53,19 @@ class Calls(Protocol):
     def close(self) -> None: ...
 
 
+class OwnCalls(Calls, Protocol):
+    """The same of those who have the connections."""
+
+    def leave_loop(self) -> None:
+        """Close the connection that the tasks of the running loop share."""
+
+
 class QuickCalls:
     """Commands on connections of its own, made as `pool` would make them, as many as threads call.
 
-    For threads and over fork. A command may be sent twice, once on a connection that turns out to
-    be dropped and once on a new one: use it for commands that may be repeated. It is not sent
-    again after a timeout.
+    For threads, for tasks (`core.bridge`), which share one connection a loop, and over fork. A
+    command may be sent twice, once on a connection that turns out to be dropped and once on a new
+    one: use it for commands that may be repeated. It is not sent again after a timeout.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -64,6 +73,7 @@ class QuickCalls:
         options = {**pool.connection_kwargs, "protocol": 2, "retry": None, "retry_on_error": []}
         self._make: Callable[[], Any] = partial(pool.connection_class, **options)
         self._idle: list[_Link] = []
+        self._links = TaskLinks(self._connected, _task_link)
         self._closed = False
 
     def call(self, *args: Argument) -> Any:
@@ -87,7 +97,13 @@ class QuickCalls:
         self._closed = True
         self._drop_idle()
 
+    def leave_loop(self) -> None:
+        """See `RedisConnection.leave_loop`."""
+        self._links.drop()
+
     def _run(self, packed: bytes, count: int) -> list[Any]:
+        if on_a_task():
+            return wait_for(self._run_on_task(packed, count))
         try:
             link = self._take()
             replies = link.exchange(packed, count)
@@ -100,6 +116,24 @@ class QuickCalls:
         else:
             self._idle.append(link)
         return replies
+
+    async def _run_on_task(self, packed: bytes, count: int) -> list[Any]:
+        if self._closed:
+            raise redis.ConnectionError("this Redis connection was closed")
+        try:
+            link = await self._links.get()
+            replies = await link.exchange(packed, count)
+        except redis.ConnectionError:
+            link = await self._links.get()
+            replies = await link.exchange(packed, count)
+        if self._closed or _means_another_server(replies[0]):
+            self._links.drop()
+        return replies
+
+    def _connected(self) -> Any:
+        connection = self._make()
+        connection.connect()
+        return connection
 
     def _take(self) -> _Link:
         pid = os.getpid()
@@ -116,6 +150,7 @@ class QuickCalls:
         return _Link(self._make())
 
     def _drop_idle(self) -> None:
+        self._links.drop()
         while self._idle:
             try:
                 self._idle.pop().close()
@@ -148,6 +183,9 @@ class PooledCalls:
                 replies.append(error)
         return replies
 
+    def leave_loop(self) -> None:
+        """Nothing: tasks and threads use the same."""
+
     def close(self) -> None:
         """Nothing: the connections are the client's."""
 
@@ -175,14 +213,7 @@ class _Link:
         self._seconds = self._allowed = connection.socket_timeout
         _let_the_kernel_time(self._socket, self._seconds)
         self._buffer = bytearray(_BUFFER_BYTES)
-        encoder = connection.encoder
-        self._reader: Any = hiredis.Reader(
-            protocolError=redis.InvalidResponse,
-            replyError=DefaultParser.parse_error,
-            encoding=encoder.encoding if encoder.decode_responses else None,
-            errors=encoder.encoding_errors,
-            notEnoughData=_INCOMPLETE,
-        )
+        self._reader = _new_reader(connection)
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send `packed`, which holds `count` commands, and read as many replies."""
@@ -232,6 +263,21 @@ class _Link:
         if isinstance(error, BlockingIOError | TimeoutError):
             raise redis.TimeoutError(f"{self._where} did not answer in time") from None
         raise redis.ConnectionError(f"lost the connection to {self._where}: {error}") from None
+
+
+def _new_reader(connection: Any) -> Any:
+    encoder = connection.encoder
+    return hiredis.Reader(
+        protocolError=redis.InvalidResponse,
+        replyError=DefaultParser.parse_error,
+        encoding=encoder.encoding if encoder.decode_responses else None,
+        errors=encoder.encoding_errors,
+        notEnoughData=_INCOMPLETE,
+    )
+
+
+def _task_link(connection: Any) -> TaskLink:
+    return TaskLink(connection, _new_reader(connection), _INCOMPLETE)
 
 
 def _pack(args: Any) -> bytes:

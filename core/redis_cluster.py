@@ -15,6 +15,7 @@ import redis
 from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
+from core.bridge import sleep
 from core.redis_calls import Argument, Command, QuickCalls
 from core.redis_slots import SlotMap, slot_of
 from core.redis_urls import Address, no_maintenance, pool_options, read_nodes_url
@@ -90,6 +91,11 @@ class ClusterCalls:
         for node in list(self._nodes.values()):
             node.close()
 
+    def leave_loop(self) -> None:
+        """See `RedisConnection.leave_loop`."""
+        for node in list(self._nodes.values()):
+            node.leave_loop()
+
     # -- inside --------------------------------------------------------------------------------
 
     def _run(self, command: Command) -> Any:
@@ -119,7 +125,7 @@ class ClusterCalls:
                     if not asking:
                         self._slots.moved(slot, address)
                 else:
-                    time.sleep(_PAUSE)
+                    sleep(_PAUSE)
                     self._slots.read_again()
                     address = self._slots.owner(slot)
             if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from core.embedded import EmbeddedServer, NoServerError
 from core.errors import ConfigurationError, RouterError
 from core.events import StorageDegraded, emit
 from core.once import once
-from core.redis_calls import Argument, Calls, Command, PooledCalls, QuickCalls
+from core.redis_calls import Argument, Calls, Command, OwnCalls, PooledCalls, QuickCalls
 from core.redis_cluster import open_cluster
 from core.redis_sentinel import open_sentinel
 from core.redis_urls import URL_FORMS, no_maintenance, pool_options
@@ -48,7 +48,7 @@ class RedisConnection:
         client: redis.Redis,
         kind: Kind,
         description: str,
-        calls: Calls,
+        calls: OwnCalls,
         server: EmbeddedServer | None = None,
         *,
         clustered: bool = False,
@@ -106,6 +106,10 @@ class RedisConnection:
     def pubsub(self) -> Any:
         """A redis-py PubSub, on a connection of its own."""
         return self.client.pubsub()  # type: ignore[no-untyped-call]
+
+    def leave_loop(self) -> None:
+        """Close the connection that the tasks of the running loop share."""
+        self._calls.leave_loop()
 
     def close(self) -> None:
         """Close the connections and leave the embedded server; a second time it does nothing."""

@@ -81,6 +81,9 @@ class Settings(SecretSettings):
     llm_request_timeout_seconds: float = Field(
         120.0, gt=0, le=3600, description="more than 0, at most 3600"
     )
+    llm_stream_idle_seconds: float = Field(
+        60.0, gt=0, le=3600, description="more than 0, at most 3600"
+    )
     llm_multi_key_router_enabled: bool = Field(True, description="true or false")
     prometheus_port: int | None = Field(None, ge=1, le=65_535, description="1 to 65535, or empty")
     prometheus_address: IPv4Address | IPv6Address = Field(

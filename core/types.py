@@ -39,7 +39,8 @@ class ChatRequest:
     Token counts are in tokens, times in seconds. `model_preference` is tried first, then
     `fallback_models` in their order; without a preference any key may serve. Of one model's keys,
     those of the first of `allowed_providers` are tried first; empty allows all. `exclude_keys` are
-    ids of keys that may not serve.
+    ids of keys that may not serve. A stream that is silent for `idle_timeout` is given up;
+    `keep_partial` keeps the turn of one that was aborted.
     """
 
     request_id: str
@@ -61,6 +62,9 @@ class ChatRequest:
     user_id: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     options: Options = NO_OPTIONS
+    streamed: bool = False
+    idle_timeout: float = 60.0
+    keep_partial: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,3 +206,17 @@ class Reply(TypedDict):
     error_type: NotRequired[str]
     retry_after: NotRequired[float]
     reasons: NotRequired[list[str]]
+    partial: NotRequired[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChunk:
+    """A piece of a streamed answer.
+
+    Args:
+        text: what was added to the answer; "" in the last chunk.
+        reply: the whole reply, as `send_one_shot` returns it; in the last chunk alone.
+    """
+
+    text: str
+    reply: Reply | None = None

@@ -13,6 +13,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from core.bridge import sleep
 from core.events import CircuitOpened, emit
 from core.redis_connection import RedisConnection
 from core.redis_watch import StateLost, WatchedCalls, out_of_service
@@ -167,7 +168,7 @@ class Limiter:
                 if turn is None and not ticket.lost:
                     return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
                 ticket.lost = False
-            time.sleep(turn.delay_seconds)
+            sleep(turn.delay_seconds)
         except RedisError:
             raise  # the server forgets whoever waits there, or their time is over
         except BaseException:

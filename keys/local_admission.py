@@ -7,13 +7,13 @@ Redis as well, and what Redis has no room for is given back.
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 
+from core.bridge import Bell, sleep
 from core.events import AdmittedLocally, emit
 from core.redis_watch import StateLost
 from keys.local_limiter import Wish
@@ -83,7 +83,7 @@ class LocalAdmission:
         Args:
             arrived: the monotonic time (s) from which on it waits.
         """
-        outage, told = self._outage, threading.Event()
+        outage, told = self._outage, Bell()
         order = (-priority, arrived, next(self._numbers))
         until_ms = int((arrived + max_wait) * 1000)
         waiter = Waiter(order, self._wish(attempt), told.set)
@@ -116,7 +116,7 @@ class LocalAdmission:
                     told.clear()
         finally:
             self._leave(waiter)
-        time.sleep(APART_SECONDS * waiter.place)
+        sleep(APART_SECONDS * waiter.place)
         return REDIS_DECIDES
 
     def settled(self, reservation: Reservation, end: End) -> None:

@@ -609,15 +609,20 @@ def get_key_manager() -> KeyManager:
     return build_key_manager(get_settings(), shared_redis())
 
 
-def build_key_manager(settings: Settings, redis: RedisConnection) -> KeyManager:
+def build_key_manager(
+    settings: Settings, redis: RedisConnection, registry: KeyRegistry | None = None
+) -> KeyManager:
     """A KeyManager from settings and a connection to Redis.
+
+    Args:
+        registry: the keys, by default those of `KEYS_FILE`.
 
     Raises:
         ConfigurationError: `keys.json` is missing or wrong.
     """
     return KeyManager(
         redis,
-        KeyRegistry(settings.keys_file),
+        registry or KeyRegistry(settings.keys_file),
         window_seconds=settings.rate_window_seconds,
         prefix=settings.redis_key_prefix,
         rotate=settings.llm_multi_key_router_enabled,

@@ -45,6 +45,7 @@ class Policy:
 
     Args:
         tokens: the weight against `tpm` and `tpd`.
+        most_input: the most input tokens that a limit on those tokens admits beside the answer.
         used_tokens: what a finished call is charged there, from its need and its real usage.
         gives_back: whether less use than reserved is credited; else the larger of both counts.
         cached_input_counts: whether input that was read from the provider's cache counts.
@@ -52,6 +53,7 @@ class Policy:
     """
 
     tokens: Callable[[Need], int]
+    most_input: Callable[[int, Need], int]
     used_tokens: Callable[[Need, Usage], int]
     gives_back: bool
     cached_input_counts: bool = True
@@ -60,6 +62,7 @@ class Policy:
 
 _ALL_TOKENS = Policy(
     tokens=lambda need: need.input + need.expected_output,
+    most_input=lambda limit, need: limit - need.expected_output,
     used_tokens=lambda need, usage: usage.total,
     gives_back=True,
 )
@@ -67,28 +70,35 @@ _ALL_TOKENS = Policy(
 _POLICIES = {
     "openai": Policy(
         tokens=lambda need: max(need.max_output, need.input),
+        most_input=lambda limit, need: limit if need.max_output <= limit else 0,
         used_tokens=lambda need, usage: max(need.max_output, usage.input),
         gives_back=False,
     ),
     # Others that speak OpenAI's protocol count by rules of their own: the larger of both.
     "openai-compatible": Policy(
         tokens=lambda need: max(need.max_output, need.input + need.expected_output),
+        most_input=lambda limit, need: (
+            limit - need.expected_output if need.max_output <= limit else 0
+        ),
         used_tokens=lambda need, usage: max(need.max_output, usage.total),
         gives_back=False,
     ),
     "azure": Policy(
         tokens=lambda need: need.input + need.max_output,
+        most_input=lambda limit, need: limit - need.max_output,
         used_tokens=lambda need, usage: usage.input + need.max_output,
         gives_back=False,
     ),
     "anthropic": Policy(
         tokens=_ALL_TOKENS.tokens,
+        most_input=_ALL_TOKENS.most_input,
         used_tokens=_ALL_TOKENS.used_tokens,
         gives_back=True,
         cached_input_counts=False,
     ),
     "gemini": Policy(
         tokens=lambda need: need.input,
+        most_input=lambda limit, need: limit,
         used_tokens=lambda need, usage: usage.input,
         gives_back=True,
         day_zone=ZoneInfo("America/Los_Angeles"),

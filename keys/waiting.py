@@ -21,6 +21,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError
 
+from core.bridge import Bell, aside
 from lua.limiter_types import GroupKeys, Shard, Turn
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class Ticket:
     groups: dict[str, GroupKeys]
     turn: Turn | None = None
     lost: bool = False
-    told: threading.Event = field(default_factory=threading.Event)
+    told: Bell = field(default_factory=Bell)
 
 
 class WaitingRoom:
@@ -92,11 +93,10 @@ class WaitingRoom:
         """
         if self._pid != os.getpid():
             self._reset()  # a forked child has its parent's tickets, but not its threads
+        channel = self._told_on or aside(self._open_once, ticket.shard)
         with self._changed:
-            if self._told_on is None:
-                self._told_on = self._open(ticket.shard)
             self._tickets[ticket.id] = ticket
-            return self._told_on
+        return channel
 
     def wait(self, ticket: Ticket, seconds: float) -> Turn | None:
         """The ticket's turn; None if it does not come within so many seconds, or is `lost`."""
@@ -150,6 +150,12 @@ class WaitingRoom:
         self._threads: list[threading.Thread] = []
         self._last_news = self._clock()
         self._closed = False
+
+    def _open_once(self, shard: Shard) -> str:
+        with self._changed:
+            if self._told_on is None:
+                self._told_on = self._open(shard)
+            return self._told_on
 
     def _open(self, shard: Shard) -> str:
         # One channel for all shards: a cluster passes what is published on to all its nodes.

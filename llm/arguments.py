@@ -47,6 +47,9 @@ def checked(request: ChatRequest) -> ChatRequest:
         _whole(name, getattr(request, name), at_least=least, at_most=MOST_TOKENS)
     _whole("priority", request.priority, at_least=-MOST_PRIORITY, at_most=MOST_PRIORITY)
     _number("timeout", request.timeout, above=0.0, at_most=LONGEST)
+    _number("idle_timeout", request.idle_timeout, above=0.0, at_most=LONGEST)
+    if not isinstance(request.keep_partial, bool):
+        raise InvalidRequest(f"keep_partial must be True or False, not {request.keep_partial!r}")
     _number("max_wait", request.max_wait, above=None, at_most=LONGEST)
     if request.temperature is not None:
         _number("temperature", request.temperature, above=None, at_most=2.0)

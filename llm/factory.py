@@ -9,7 +9,9 @@ from core.redis_connection import RedisConnection, open_redis, shared_redis
 from core.settings import Settings, get_settings
 from keys.manager import KeyManager, build_key_manager, get_key_manager
 from keys.rate_limiter import build_rate_limiter
+from keys.registry import KeyRegistry
 from keys.secret_store import SecretStore, build_secrets, close_store, get_secret_store
+from llm.async_router import AsyncRequestRouter
 from llm.parts import RouterParts
 from llm.providers.registry import ProviderRegistry, get_provider_registry
 from llm.router import RequestRouter
@@ -43,15 +45,31 @@ def build_router(
         >>> router.health_check()["healthy"]                # doctest: +SKIP
         True
     """
-    settings = settings or get_settings()
-    connection = open_redis(settings)
-    try:
-        keys = build_key_manager(settings, connection)
-        giving_back = (connection.close, keys.close)
-        return _assemble(settings, connection, keys, providers, secret_store, giving_back)
-    except BaseException:
-        connection.close()
-        raise
+    return RequestRouter(_parts(settings, providers, secret_store))
+
+
+def build_async_router(
+    settings: Settings | None = None,
+    *,
+    providers: ProviderRegistry | None = None,
+    secret_store: SecretStore | None = None,
+    registry: KeyRegistry | None = None,
+) -> AsyncRequestRouter:
+    """Make a router of its own for tasks. It may take a second where it starts a server.
+
+    Args:
+        settings, providers, secret_store: as for `build_router`.
+        registry: the keys, by default those of `KEYS_FILE`.
+
+    Raises:
+        As `build_router`.
+
+    Example:
+        >>> async with build_async_router() as router:      # doctest: +SKIP
+        ...     (await router.health_check())["healthy"]
+        True
+    """
+    return AsyncRequestRouter(_parts(settings, providers, secret_store, registry))
 
 
 def build_process_router() -> RequestRouter:
@@ -60,7 +78,37 @@ def build_process_router() -> RequestRouter:
     Raises:
         core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
     """
+    return RequestRouter(_process_parts())
+
+
+def build_process_async_router() -> AsyncRequestRouter:
+    """The router for tasks that shares its Redis and its keys with all of this process.
+
+    Raises:
+        core.errors.ConfigurationError: a setting or `keys.json` is wrong or missing.
+    """
+    return AsyncRequestRouter(_process_parts())
+
+
+def _process_parts() -> RouterParts:
     return _assemble(get_settings(), shared_redis(), get_key_manager(), None, None, ())
+
+
+def _parts(
+    settings: Settings | None,
+    providers: ProviderRegistry | None,
+    secret_store: SecretStore | None,
+    registry: KeyRegistry | None = None,
+) -> RouterParts:
+    settings = settings or get_settings()
+    connection = open_redis(settings)
+    try:
+        keys = build_key_manager(settings, connection, registry)
+        giving_back = (connection.close, keys.close)
+        return _assemble(settings, connection, keys, providers, secret_store, giving_back)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _assemble(
@@ -70,7 +118,7 @@ def _assemble(
     providers: ProviderRegistry | None,
     secret_store: SecretStore | None,
     giving_back: tuple[Callable[[], None], ...],
-) -> RequestRouter:
+) -> RouterParts:
     store = secret_store or get_secret_store(settings)
     secrets = build_secrets(settings, store)
     names = Names(settings.redis_key_prefix)
@@ -98,4 +146,4 @@ def _assemble(
     if secret_store is None:  # one that was given belongs to who made it
         giving_back = (*giving_back, lambda: close_store(store))
     on_close = (*giving_back, unfollow_metrics, unfollow_logs, secrets.close)
-    return RequestRouter(RouterParts(settings, connection, driver, around, on_close))
+    return RouterParts(settings, connection, driver, around, on_close)

@@ -106,14 +106,14 @@ class CachedSecrets:
             SecretError: it cannot be had; errors of other types never leave a store.
             DeadlineExceeded: the caller's time was over before the store answered.
         """
+        secret = self.cached(key)
+        if secret is not None:
+            return secret
         entry = self._entry(key)
-        kept = entry.kept
         now = self._clock()
-        if kept is not None and now < kept.expires:
-            if now >= entry.refresh_at:
-                self._refresh_soon(entry)
-            return kept.secret
         with entry.changed:
+            if entry.kept is not None and now < entry.kept.expires:
+                return entry.kept.secret  # somebody was quicker
             if entry.problem is not None and now < entry.retry_at:
                 return self._stale_or_raise(entry, entry.problem)
             if not self._outages.may_fetch():
@@ -129,6 +129,17 @@ class CachedSecrets:
                 return self._stale_or_raise(entry, entry.problem)
             assert entry.kept is not None
             return entry.kept.secret
+
+    def cached(self, key: KeySpec) -> SecretStr | None:
+        """The secret of a key if it is here and good, without waiting for anything."""
+        entry = self._entry(key)
+        kept = entry.kept
+        now = self._clock()
+        if kept is None or now >= kept.expires:
+            return None
+        if now >= entry.refresh_at:
+            self._refresh_soon(entry)
+        return kept.secret
 
     def renew(self, key: KeySpec, refused: SecretStr, timeout: float = math.inf) -> bool:
         """Whether there is another secret than the one that a provider has just refused.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from core.content import ToolCall
 from core.errors import ContentBlocked
@@ -11,6 +11,8 @@ from core.types import ProviderReply, StopReason, Usage
 from llm.providers.abilities import Ability, abilities_of
 from llm.providers.anthropic_errors import RULES, refusal_of
 from llm.providers.anthropic_requests import body_of, headers_of
+from llm.providers.anthropic_stream import AnthropicAssembler
+from llm.providers.arriving import Assembler
 from llm.providers.base import ProviderCall
 from llm.providers.headers import anthropic_quotas
 from llm.providers.sdk import SdkAdapter
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 OFFICIAL = "https://api.anthropic.com"
 
+PATH = "/v1/messages"
+
+_ClientT = TypeVar("_ClientT", "anthropic.Anthropic", "anthropic.AsyncAnthropic")
 _STOP: dict[str, StopReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -40,7 +45,7 @@ _STOP: dict[str, StopReason] = {
 }
 
 
-class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
+class AnthropicAdapter(SdkAdapter["anthropic.Anthropic", "anthropic.AsyncAnthropic"]):
     """Messages.
 
     Example:
@@ -56,38 +61,78 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> anthropic.Anthropic:
         import anthropic
 
-        client = anthropic.Anthropic(
-            api_key=call.secret.get_secret_value(),
-            base_url=call.base_url or OFFICIAL,
-            max_retries=0,
-            http_client=http,
-            # Traces are the observability room's; these would cost 0.1 ms and can hold prompts.
-            open_telemetry=False,
-        )
-        # ANTHROPIC_CUSTOM_HEADERS could replace the key.
-        client._custom_headers = {}
-        return client
+        return _deaf(anthropic.Anthropic(**_settings(call), http_client=http))
+
+    def _connect_async(
+        self, call: ProviderCall, http: httpx2.AsyncClient
+    ) -> anthropic.AsyncAnthropic:
+        import anthropic
+
+        return _deaf(anthropic.AsyncAnthropic(**_settings(call), http_client=http))
+
+    # Its `messages.create` does not know a temperature any more, and walks all types.
 
     def _ask(self, client: anthropic.Anthropic, call: ProviderCall) -> Answer:
+        import httpx2
+
+        options = _options(call, call.timeout)
+        return Answer.of(
+            client.post(PATH, body=body_of(call), options=options, cast_to=httpx2.Response)
+        )
+
+    async def _ask_async(self, client: anthropic.AsyncAnthropic, call: ProviderCall) -> Answer:
+        import httpx2
+
+        from llm.providers.async_transport import attempt_timeout
+
+        options = _options(call, attempt_timeout())
+        return Answer.of(
+            await client.post(PATH, body=body_of(call), options=options, cast_to=httpx2.Response)
+        )
+
+    def _open(self, client: anthropic.Anthropic, call: ProviderCall) -> httpx2.Response:
         import anthropic
         import httpx2
 
-        try:
-            # Its `messages.create` does not know a temperature any more, and walks all types.
-            response = client.post(
-                "/v1/messages",
-                body=body_of(call),
-                options={"timeout": call.timeout, "headers": headers_of(call)},
-                cast_to=httpx2.Response,
-            )
-        except anthropic.APIStatusError as error:
-            return Answer.of(error.response)
-        return Answer.of(response)
+        opened: Any = client.post(
+            PATH,
+            body={**body_of(call), "stream": True},
+            options=_options(call, call.timeout),
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=anthropic.Stream[Any],
+        )
+        response: httpx2.Response = opened
+        return response
+
+    async def _open_async(
+        self, client: anthropic.AsyncAnthropic, call: ProviderCall
+    ) -> httpx2.Response:
+        import anthropic
+        import httpx2
+
+        from llm.providers.async_transport import attempt_timeout
+
+        opened: Any = await client.post(
+            PATH,
+            body={**body_of(call), "stream": True},
+            options=_options(call, attempt_timeout()),
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=anthropic.AsyncStream[Any],
+        )
+        response: httpx2.Response = opened
+        return response
+
+    def _answer_in(self, error: Exception) -> Answer | None:
+        import anthropic
+
+        return Answer.of(error.response) if isinstance(error, anthropic.APIStatusError) else None
 
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)
 
-    def _read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
+    def read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
         body = answer.json()
         if not isinstance(body, dict):
             raise nonsense(call, answer, "no JSON object")
@@ -107,6 +152,32 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic"]):
             quotas=anthropic_quotas(answer.headers),
             tool_calls=_tool_calls(blocks),
         )
+
+    def usage_in(self, body: dict[str, Any]) -> Usage | None:
+        return _usage(body.get("usage"))
+
+    def assembler(self, call: ProviderCall) -> Assembler:
+        return AnthropicAssembler(call)
+
+
+def _settings(call: ProviderCall) -> dict[str, Any]:
+    return {
+        "api_key": call.secret.get_secret_value(),
+        "base_url": call.base_url or OFFICIAL,
+        "max_retries": 0,
+        # Traces are the observability room's; these would cost 0.1 ms and can hold prompts.
+        "open_telemetry": False,
+    }
+
+
+def _deaf(client: _ClientT) -> _ClientT:
+    # ANTHROPIC_CUSTOM_HEADERS could replace the key.
+    client._custom_headers = {}
+    return client
+
+
+def _options(call: ProviderCall, timeout: float | httpx2.Timeout) -> Any:
+    return {"timeout": timeout, "headers": headers_of(call)}
 
 
 def _tool_calls(blocks: object) -> tuple[ToolCall, ...]:

@@ -68,6 +68,21 @@ RULES = (
     Rule(error=ProviderUnavailable, code="timeout_error", source=_ERRORS),
 )  # fmt: skip
 
+# platform.claude.com/docs/en/api/errors
+STATUS_OF = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The status of each type: an error inside a stream comes without one."""
+
 
 def refusal_of(answer: Answer) -> Refusal:
     """What an error answer says: `{"type": "error", "error": {...}, "request_id": ...}`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Self, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -29,6 +29,7 @@ class ProviderCall:
         max_output_tokens: the most tokens that the answer may have.
         timeout: seconds that this attempt may take in all.
         base_url: another address that speaks the same protocol, or None.
+        idle_timeout: seconds without a byte after which a stream that had begun is given up.
         options: tools, formats and the like; only what the adapter's abilities cover, and for each
             provider its `provider_options`.
     """
@@ -43,6 +44,7 @@ class ProviderCall:
     temperature: float | None
     timeout: float
     base_url: str | None = None
+    idle_timeout: float = 60.0
     options: Options = NO_OPTIONS
 
 
@@ -74,6 +76,27 @@ class ProviderAdapter(Protocol):
         """Give back connections; the adapter is not used afterwards."""
 
 
+class ProviderStream(Protocol):
+    """An answer that arrives piece by piece: gives its texts, none of them empty.
+
+    Going on raises `core.errors.ProviderError` where the stream breaks.
+    """
+
+    def __iter__(self) -> Self: ...
+
+    def __next__(self) -> str: ...
+
+    def reply(self) -> ProviderReply:
+        """What has arrived: after the last piece the whole answer, before it the part so far.
+
+        Raises:
+            core.errors.ProviderError: the answer came to its end and is none.
+        """
+
+    def close(self) -> None:
+        """Close the provider's connection now, if the answer is not whole yet."""
+
+
 @runtime_checkable
 class AbleAdapter(Protocol):
     """An adapter that does more than plain text. One that does not say so gets nothing else."""
@@ -93,25 +116,64 @@ class EmbeddingAdapter(Protocol):
         """How much one call may hold."""
 
 
-class _Sending(threading.local):
-    at: float | None = None
+class AsyncProviderStream(Protocol):
+    """The same for a task."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> str: ...
+
+    def reply(self) -> ProviderReply:
+        """As `ProviderStream.reply`."""
+
+    async def aclose(self) -> None:
+        """As `ProviderStream.close`."""
 
 
-_sending = _Sending()
+@runtime_checkable
+class StreamingAdapter(Protocol):
+    """An adapter that can stream as well; of one that cannot, a stream is one single piece."""
+
+    def stream(self, call: ProviderCall) -> ProviderStream:
+        """Call the provider once; returns when it begins to answer. Raises as `send`."""
+
+
+@runtime_checkable
+class AsyncAdapter(Protocol):
+    """An adapter with an asynchronous side; of one without it, `send` runs in a thread."""
+
+    async def asend(self, call: ProviderCall) -> ProviderReply:
+        """As `send`."""
+
+    async def aclose(self) -> None:
+        """Give back the connections of this event loop."""
+
+
+@runtime_checkable
+class AsyncStreamingAdapter(Protocol):
+    """An adapter that streams to tasks."""
+
+    async def astream(self, call: ProviderCall) -> AsyncProviderStream:
+        """As `StreamingAdapter.stream`."""
+
+
+# Of a thread, and of a task.
+_sending: ContextVar[float | None] = ContextVar("sent_at", default=None)
 
 
 def note_sent() -> None:
-    """Tell that the request of this thread's call has been written, now.
+    """Tell that the request of this call has been written, now.
 
     The provider counts it from about then. An adapter that does not tell is taken to have sent it
     when it was called.
     """
-    _sending.at = time.monotonic()
+    _sending.set(time.monotonic())
 
 
 def take_sent() -> float | None:
-    """When this thread's call was written (monotonic seconds), told once; None if nobody told."""
-    at, _sending.at = _sending.at, None
+    """When this call was written (monotonic seconds), told once; None if nobody told."""
+    at = _sending.get()
+    _sending.set(None)
     return at
 
 

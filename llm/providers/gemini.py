@@ -11,11 +11,13 @@ from core.content import ToolCall
 from core.errors import AuthenticationFailed, ContentBlocked
 from core.types import EmbeddingReply, ProviderReply, StopReason, Usage
 from llm.providers.abilities import Ability, abilities_of
+from llm.providers.arriving import Assembler
 from llm.providers.base import EmbeddingCall, ProviderCall
 from llm.providers.embedding_limits import EmbeddingLimits, embedding_limits
 from llm.providers.gemini_embeddings import embedding_body_of, read_embeddings
 from llm.providers.gemini_errors import RULES, refusal_of
 from llm.providers.gemini_requests import body_of
+from llm.providers.gemini_stream import GeminiAssembler
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import (
     Answer,
@@ -50,7 +52,7 @@ _BLOCKED = frozenset({
 _ACCOUNT_LIMITED = "PUP_LIMITED_DISABLED"
 
 
-class GeminiAdapter(SdkAdapter["genai.Client"]):
+class GeminiAdapter(SdkAdapter["genai.Client", "genai.Client"]):
     """`generateContent`. What a model thinks is counted as its output, but is no content.
 
     The SDK would retry, call functions and fetch the rest of a long answer on its own, each with
@@ -78,62 +80,64 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
 
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> genai.Client:
         import httpx2
-        from google import genai
-        from google.genai import types
-        from google.genai.client import DebugConfig
 
-        # Only its asynchronous side would use this one: it trusts nobody and costs nothing.
-        unused = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return genai.Client(
-            api_key=call.secret.get_secret_value(),
-            vertexai=False,
-            debug_config=DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
-            http_options=types.HttpOptions(
-                # The SDK's own parser complains of a wrong address with a bare ValueError.
-                base_url=str(httpx2.URL(call.base_url or OFFICIAL)),
-                api_version=API_VERSION,
-                retry_options=types.HttpRetryOptions(attempts=1),
-                httpx_client=http,
-                httpx_async_client=httpx2.AsyncClient(verify=unused, trust_env=False),
-                async_client_args={"ssl": unused},
-            ),
-        )
+        unused = _trusts_nobody()
+        other = httpx2.AsyncClient(verify=unused, trust_env=False)
+        return _client(call, http, other, unused)
+
+    def _connect_async(self, call: ProviderCall, http: httpx2.AsyncClient) -> genai.Client:
+        import httpx2
+
+        unused = _trusts_nobody()
+        return _client(call, httpx2.Client(verify=unused, trust_env=False), http, unused)
 
     def _ask(self, client: genai.Client, call: ProviderCall) -> Answer:
-        from google.genai import errors, types
-
-        config = types.GenerateContentConfig(
-            should_return_http_response=True,
-            automatic_continuation=False,
-            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-            http_options=_http_options(call, body_of(call)),
-        )
-        try:
-            response = client.models.generate_content(
-                model=call.model, contents=REPLACED, config=config
+        return _answer(
+            client.models.generate_content(
+                model=call.model, contents=REPLACED, config=_config(call)
             )
-        except errors.APIError as error:
+        )
+
+    async def _ask_async(self, client: genai.Client, call: ProviderCall) -> Answer:
+        return _answer(
+            await client.aio.models.generate_content(
+                model=call.model, contents=REPLACED, config=_config(call)
+            )
+        )
+
+    # `generate_content_stream` hides the response, so that its connection cannot be closed at
+    # once, and makes 150 objects of each chunk. These send the same request.
+
+    def _open(self, client: genai.Client, call: ProviderCall) -> httpx2.Response:
+        api = client._api_client
+        request = api._build_request("post", _path(call), body_of(call), _http_options(call))
+        opened: Any = api._request_once(request, stream=True)
+        response: httpx2.Response = opened.response_stream
+        return response
+
+    async def _open_async(self, client: genai.Client, call: ProviderCall) -> httpx2.Response:
+        api = client._api_client
+        request = api._build_request("post", _path(call), body_of(call), _http_options(call))
+        opened: Any = await api._async_request_once(request, stream=True)
+        response: httpx2.Response = opened.response_stream
+        return response
+
+    def _answer_in(self, error: Exception) -> Answer | None:
+        from google.genai import errors
+
+        if isinstance(error, errors.APIError):
             return Answer.of(error.response)
-        except (UnicodeDecodeError, RecursionError):
+        if isinstance(error, (UnicodeDecodeError, RecursionError)):
             # The SDK trips over such an error's body before it tells the status.
             return Answer(502, {}, UNREADABLE)
-        raw = response.sdk_http_response
-        return Answer(200, {}, (raw.body if raw is not None else None) or "")
+        return None
 
     def _ask_embeddings(self, client: genai.Client, call: EmbeddingCall) -> Answer:
-        from google.genai import errors, types
+        from google.genai import types
 
-        body = embedding_body_of(call)
-        http = _http_options(call, body)
+        http = _http_options(call, extra_body=embedding_body_of(call))
         config = types.EmbedContentConfig(http_options=http)
-        try:
-            response = client.models.embed_content(
-                model=call.model, contents=REPLACED, config=config
-            )
-        except errors.APIError as error:
-            return Answer.of(error.response)
-        except (UnicodeDecodeError, RecursionError):
-            return Answer(502, {}, UNREADABLE)
+        response = client.models.embed_content(model=call.model, contents=REPLACED, config=config)
         vectors = [each.values for each in response.embeddings or ()]
         usage = response.usage_metadata
         read = usage.prompt_token_count if usage is not None else None
@@ -142,7 +146,7 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)
 
-    def _read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
+    def read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
         body = answer.json()
         if not isinstance(body, dict):
             raise nonsense(call, answer, "no JSON object")
@@ -167,8 +171,59 @@ class GeminiAdapter(SdkAdapter["genai.Client"]):
             tool_calls=calls,
         )
 
+    def usage_in(self, body: dict[str, Any]) -> Usage | None:
+        return _usage(body.get("usageMetadata"))
 
-def _http_options(call: ProviderCall, body: dict[str, Any]) -> types.HttpOptions:
+    def assembler(self, call: ProviderCall) -> Assembler:
+        return GeminiAssembler(call)
+
+
+def _trusts_nobody() -> ssl.SSLContext:
+    """For the side of a client that is not used: it costs nothing."""
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _client(
+    call: ProviderCall, http: httpx2.Client, async_http: httpx2.AsyncClient, unused: ssl.SSLContext
+) -> genai.Client:
+    import httpx2
+    from google import genai
+    from google.genai import types
+    from google.genai.client import DebugConfig
+
+    return genai.Client(
+        api_key=call.secret.get_secret_value(),
+        vertexai=False,
+        debug_config=DebugConfig(client_mode=None, replays_directory=None, replay_id=None),
+        http_options=types.HttpOptions(
+            # The SDK's own parser complains of a wrong address with a bare ValueError.
+            base_url=str(httpx2.URL(call.base_url or OFFICIAL)),
+            api_version=API_VERSION,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_client=http,
+            httpx_async_client=async_http,
+            async_client_args={"ssl": unused},
+        ),
+    )
+
+
+def _path(call: ProviderCall) -> str:
+    model = call.model if "/" in call.model else f"models/{call.model}"
+    return f"{model}:streamGenerateContent?alt=sse"
+
+
+def _config(call: ProviderCall) -> types.GenerateContentConfig:
+    from google.genai import types
+
+    return types.GenerateContentConfig(
+        should_return_http_response=True,
+        automatic_continuation=False,
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        http_options=_http_options(call, extra_body=body_of(call)),
+    )
+
+
+def _http_options(call: ProviderCall, **more: Any) -> types.HttpOptions:
     from google.genai import types
 
     from llm.providers.transport import LONGEST_SECONDS
@@ -178,8 +233,13 @@ def _http_options(call: ProviderCall, body: dict[str, Any]) -> types.HttpOptions
     return types.HttpOptions(
         timeout=max(1, math.ceil(timeout * 1000)),
         headers={"X-Server-Timeout": str(server_timeout)},
-        extra_body=body,
+        **more,
     )
+
+
+def _answer(response: Any) -> Answer:
+    raw = response.sdk_http_response
+    return Answer(200, {}, (raw.body if raw is not None else None) or "")
 
 
 def _check_prompt(call: ProviderCall, body: dict[str, Any]) -> None:

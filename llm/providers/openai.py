@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from core.content import ToolCall
 from core.errors import ContentBlocked
 from core.types import EmbeddingReply, ProviderReply, StopReason, Usage
 from llm.providers.abilities import Ability, abilities_of
+from llm.providers.arriving import Assembler
 from llm.providers.base import EmbeddingCall, ProviderCall
 from llm.providers.embedding_limits import EmbeddingLimits, embedding_limits
 from llm.providers.headers import openai_quotas
 from llm.providers.openai_embeddings import embedding_body_of, read_embeddings
 from llm.providers.openai_errors import RULES, filtered, refusal_of
 from llm.providers.openai_requests import OFFICIAL, body_of
+from llm.providers.openai_stream import OpenAIAssembler, late_refusal
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import (
     Answer,
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     import httpx2
     import openai
 
+PATH = "/chat/completions"
+
+_ClientT = TypeVar("_ClientT", "openai.OpenAI", "openai.AsyncOpenAI")
 _STOP: dict[str, StopReason] = {
     "stop": "stop",
     "length": "length",
@@ -39,7 +44,7 @@ _STOP: dict[str, StopReason] = {
 }
 
 
-class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
+class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
     """Chat completions.
 
     Example:
@@ -63,19 +68,18 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
     def _connect(self, call: ProviderCall, http: httpx2.Client) -> openai.OpenAI:
         import openai
 
-        client = openai.OpenAI(
-            api_key=call.secret.get_secret_value(),
-            base_url=call.base_url or OFFICIAL,
-            max_retries=0,
-            http_client=http,
-        )
-        # OPENAI_ORG_ID and its like are of another account; None as an argument reads them.
-        client.organization = client.project = client.admin_api_key = None
-        client._custom_headers = {}
-        return client
+        return _deaf(openai.OpenAI(**_settings(call), http_client=http))
+
+    def _connect_async(self, call: ProviderCall, http: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+        import openai
+
+        return _deaf(openai.AsyncOpenAI(**_settings(call), http_client=http))
+
+    # The SDK's documented way for requests of one's own. `chat.completions.create` walks its forty
+    # parameters' types to rename what needs no renaming: half a millisecond.
 
     def _ask(self, client: openai.OpenAI, call: ProviderCall) -> Answer:
-        return self._post(client, "/chat/completions", body_of(call), call)
+        return self._post(client, PATH, body_of(call), call)
 
     def _ask_embeddings(self, client: openai.OpenAI, call: EmbeddingCall) -> Answer:
         return self._post(client, "/embeddings", embedding_body_of(call), call)
@@ -84,31 +88,67 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
         self, client: openai.OpenAI, path: str, body: dict[str, Any], call: ProviderCall
     ) -> Answer:
         import httpx2
+
+        options = _options(call.timeout)
+        return Answer.of(client.post(path, body=body, options=options, cast_to=httpx2.Response))
+
+    async def _ask_async(self, client: openai.AsyncOpenAI, call: ProviderCall) -> Answer:
+        import httpx2
+
+        from llm.providers.async_transport import attempt_timeout
+
+        options = _options(attempt_timeout())
+        return Answer.of(
+            await client.post(PATH, body=body_of(call), options=options, cast_to=httpx2.Response)
+        )
+
+    def _open(self, client: openai.OpenAI, call: ProviderCall) -> httpx2.Response:
+        import httpx2
         import openai
 
-        try:
-            # The SDK's documented way for requests of one's own. `chat.completions.create` walks
-            # its forty parameters' types to rename what needs no renaming: half a millisecond.
-            response = client.post(
-                path,
-                body=body,
-                options={"timeout": call.timeout, "security": {"bearer_auth": True}},
-                cast_to=httpx2.Response,
-            )
-        except openai.APIStatusError as error:
-            return Answer.of(error.response)
-        return Answer.of(response)
+        opened: Any = client.post(
+            PATH,
+            body=_streaming(call),
+            options=_options(call.timeout),
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=openai.Stream[Any],
+        )
+        response: httpx2.Response = opened
+        return response
+
+    async def _open_async(self, client: openai.AsyncOpenAI, call: ProviderCall) -> httpx2.Response:
+        import httpx2
+        import openai
+
+        from llm.providers.async_transport import attempt_timeout
+
+        opened: Any = await client.post(
+            PATH,
+            body=_streaming(call),
+            options=_options(attempt_timeout()),
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=openai.AsyncStream[Any],
+        )
+        response: httpx2.Response = opened
+        return response
+
+    def _answer_in(self, error: Exception) -> Answer | None:
+        import openai
+
+        return Answer.of(error.response) if isinstance(error, openai.APIStatusError) else None
 
     def _refusal(self, answer: Answer) -> Refusal:
         return refusal_of(answer)
 
-    def _read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
+    def read(self, call: ProviderCall, answer: Answer) -> ProviderReply:
         body = answer.json()
         if not isinstance(body, dict):
             raise nonsense(call, answer, "no JSON object")
         choices = objects(body.get("choices"))
         if not choices and isinstance(body.get("error"), dict):
-            raise failure(call, _late_refusal(body["error"], answer), RULES)
+            raise failure(call, late_refusal(body["error"]), RULES)
         choice = choices[0] if choices else {}
         message = choice.get("message")
         if not isinstance(message, dict):
@@ -126,12 +166,34 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI"]):
             tool_calls=_tool_calls(message.get("tool_calls")),
         )
 
+    def usage_in(self, body: dict[str, Any]) -> Usage | None:
+        return _usage(body.get("usage"))
 
-def _late_refusal(error: dict[str, Any], answer: Answer) -> Refusal:
-    """An error inside a 200, as OpenRouter sends it when the model's host fails later."""
-    code = error.get("code")
-    status = code if isinstance(code, int) and 400 <= code < 600 else 502
-    return refusal_of(Answer(status, answer.headers, answer.body))
+    def assembler(self, call: ProviderCall) -> Assembler:
+        return OpenAIAssembler(call)
+
+
+def _settings(call: ProviderCall) -> dict[str, Any]:
+    return {
+        "api_key": call.secret.get_secret_value(),
+        "base_url": call.base_url or OFFICIAL,
+        "max_retries": 0,
+    }
+
+
+def _deaf(client: _ClientT) -> _ClientT:
+    # OPENAI_ORG_ID and its like are of another account; None as an argument reads them.
+    client.organization = client.project = client.admin_api_key = None
+    client._custom_headers = {}
+    return client
+
+
+def _options(timeout: float | httpx2.Timeout) -> Any:
+    return {"timeout": timeout, "security": {"bearer_auth": True}}
+
+
+def _streaming(call: ProviderCall) -> dict[str, Any]:
+    return {**body_of(call), "stream": True, "stream_options": {"include_usage": True}}
 
 
 def _check_filters(

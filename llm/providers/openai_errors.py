@@ -53,6 +53,19 @@ RULES = (
          source="usestrix/strix#1162: reasoning models, 'flagged as potentially violating'"),
 )  # fmt: skip
 
+STATUS_OF = {
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "insufficient_quota": 429,
+    "tokens": 429,
+    "requests": 429,
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+}
+"""The status that an error would have had before the stream began, by its code or type; other
+errors in a stream are the server's own."""
+
 
 def refusal_of(answer: Answer) -> Refusal:
     """What an error answer says; the body is `{"error": {...}}`, or one of its look-alikes."""

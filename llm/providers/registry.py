@@ -13,6 +13,7 @@ from llm.providers.abilities import EVERYTHING, NOTHING, Ability
 from llm.providers.base import (
     AbleAdapter,
     AdapterFactory,
+    AsyncAdapter,
     EmbeddingAdapter,
     ProviderAdapter,
 )
@@ -120,6 +121,15 @@ class ProviderRegistry:
             made = [self._adapters.pop(name) for name in self._factories if name in self._adapters]
         for adapter in made:
             adapter.close()
+
+    async def aclose(self) -> None:
+        """Close the adapters that factories made, with their connections of this event loop."""
+        with self._lock:
+            made = [self._adapters[name] for name in self._factories if name in self._adapters]
+        for adapter in made:
+            if isinstance(adapter, AsyncAdapter):
+                await adapter.aclose()
+        self.close()
 
     def _make(self, name: str) -> ProviderAdapter:
         factory = self._factories.get(name)

@@ -54,9 +54,17 @@ class Answer:
     @classmethod
     def of(cls, response: HttpResponse) -> Self:
         """The answer in a response whose body was read."""
-        raw: Sequence[tuple[bytes, bytes]] = response.headers.raw
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
-        return cls(response.status_code, headers, response.content)
+        return cls(response.status_code, _headers(response), response.content)
+
+    @classmethod
+    def begun(cls, response: HttpResponse) -> Self:
+        """Status and headers of a response whose body is still to come."""
+        return cls(response.status_code, _headers(response), b"")
+
+    @classmethod
+    def json_of(cls, status: int, body: Any) -> Self:
+        """An answer with this JSON as its body, and no headers."""
+        return cls(status, {}, json.dumps(body))
 
     def json(self) -> Any:
         """The body as JSON, or None if it is not."""
@@ -69,6 +77,11 @@ class Answer:
         """The body as text, without the tags of an HTML page."""
         text = self.body if isinstance(self.body, str) else self.body.decode("utf-8", "replace")
         return _TAG.sub(" ", text[:10_000]) if text.lstrip().startswith("<") else text
+
+
+def _headers(response: HttpResponse) -> dict[str, str]:
+    raw: Sequence[tuple[bytes, bytes]] = response.headers.raw
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in raw}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from llm.providers.redact import redact
 CONNECT_SECONDS = 10.0
 LONGEST_SECONDS = 86_400.0
 
-_IDLE_SECONDS = 30.0
+IDLE_SECONDS = 30.0
 _MOST_IDLE = 100
 _WRITE_BYTES = 65_536
 
@@ -80,7 +80,7 @@ def new_http_client() -> httpx2.Client:
         limits=httpx2.Limits(
             max_connections=None,
             max_keepalive_connections=_MOST_IDLE,
-            keepalive_expiry=_IDLE_SECONDS,
+            keepalive_expiry=IDLE_SECONDS,
         ),
     )
     client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -99,10 +99,16 @@ def failure_of(error: BaseException, call: ProviderCall) -> ProviderError | None
     """
     for kind, meaning, sent, words in _BROKEN:
         if isinstance(error, kind):
-            detail = redact(str(error), call.secret)
-            text = f"{call.provider}: {words}" + (f": {detail}" if detail else "")
-            return meaning(text, provider=call.provider, sent=sent)
+            return meaning_of(meaning, words, sent, redact(str(error), call.secret), call)
     return None
+
+
+def meaning_of(
+    meaning: type[ProviderError], words: str, sent: bool, detail: str, call: ProviderCall
+) -> ProviderError:
+    """One of our errors, said in these words; `detail` is redacted."""
+    text = f"{call.provider}: {words}" + (f": {detail}" if detail else "")
+    return meaning(text, provider=call.provider, sent=sent)
 
 
 _NOT_REACHED = "no connection came about"
@@ -176,7 +182,7 @@ class _Backend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        options = [*_KEEP_ALIVE, *(socket_options or ())]
+        options = [*KEEP_ALIVE, *(socket_options or ())]
         left = _connecting(timeout)
         return _Stream(self._inner.connect_tcp(host, port, left, local_address, options))
 
@@ -192,7 +198,7 @@ def _connecting(timeout: float | None) -> float:
 
 
 # A model may think for minutes without a byte; routers on the way forget silent connections.
-_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
     (socket.IPPROTO_TCP, getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 60), ("TCP_KEEPCNT", 5))
     if hasattr(socket, name)

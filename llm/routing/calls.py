@@ -44,6 +44,7 @@ def call_of(effect: Send | Embed, secret: SecretStr, timeout: float) -> Provider
         system_prompt=effect.system_prompt,
         max_output_tokens=effect.max_output_tokens,
         temperature=effect.temperature,
+        idle_timeout=effect.idle_timeout,
         **shared,
     )
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from conversation.records import Turn
 from core.content import NO_OPTIONS, Options
-from core.types import Message
+from core.errors import RouterError
+from core.types import Message, ProviderReply
 from keys.policies import Need
 from keys.reservations import End, Reservation
 from keys.selection import Selection
@@ -54,6 +55,22 @@ class Send:
     temperature: float | None
     timeout: float
     options: Options = NO_OPTIONS
+    idle_timeout: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """Call the provider once for a stream. Done when its first text is there, or all of it."""
+
+    send: Send
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Hand the caller the texts of the opened stream as they arrive. Gives a ProviderReply.
+
+    Throws a StreamCut where the stream or the caller ends before the answer.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,4 +111,18 @@ class Sleep:
     seconds: float
 
 
-Effect = Admit | Reserve | Send | Embed | Renew | Settle | Sleep
+Effect = Admit | Reserve | Send | OpenStream | Relay | Embed | Renew | Settle | Sleep
+
+
+class StreamCut(Exception):
+    """A stream ended before its answer did.
+
+    Args:
+        cause: what broke it; RequestCancelled where the caller stopped.
+        so_far: what had arrived, and what the provider said of its tokens until then.
+    """
+
+    def __init__(self, cause: RouterError, so_far: ProviderReply) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+        self.so_far = so_far

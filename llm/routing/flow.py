@@ -5,6 +5,9 @@
                                           +---- another key, model or provider, after a failure
                                                 that allows it; of those that the caller allows
 
+A stream is opened and relayed instead of sent. It may be tried elsewhere as long as the caller has
+seen nothing of it; one that is cut later is settled with what was produced.
+
 There is no input or output here: a driver performs each effect and sends back what came of it, or
 throws the error. So the same logic serves threads and tasks, and tests drive it by hand.
 """
@@ -27,6 +30,7 @@ from core.errors import (
     NoKeys,
     ProviderError,
     ProviderRateLimited,
+    RequestCancelled,
     RequestTooLarge,
     RouterError,
     SecretError,
@@ -42,18 +46,32 @@ from core.events import (
     emit,
 )
 from core.types import Attempt, ChatRequest, Message, Reply
+from keys.longest import longest_prompt
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, model_at, subjects_of
 from keys.spec import KeySpec
 from llm.providers.abilities import EVERYTHING, Ability, needs_of
 from llm.providers.embedding_limits import EmbeddingLimits
 from llm.routing.backoff import LONGEST, pause
-from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
+from llm.routing.effects import (
+    Admit,
+    Effect,
+    OpenStream,
+    Relay,
+    Renew,
+    Reserve,
+    Send,
+    Settle,
+    Sleep,
+    StreamCut,
+)
 from llm.routing.needs import Abilities, able
 from llm.routing.outcomes import (
     answered_end,
     cooled,
+    cut_end,
     failed_end,
+    produced,
     subject_names,
     token_counts,
     turn_of,
@@ -61,7 +79,7 @@ from llm.routing.outcomes import (
     unsent_end,
 )
 from llm.routing.prompts import Prompt, build_prompt, need_of, selection_of, widest
-from llm.routing.replies import answered, failed
+from llm.routing.replies import Partial, answered, failed
 from llm.routing.retry_budget import RetryBudget
 from llm.routing.verdicts import Verdict, verdict_on
 from llm.tokens import TokenCounter
@@ -137,7 +155,7 @@ def route(request: ChatRequest, around: Surroundings) -> Flow:
         reply: Reply = yield from journey.run()
         return reply
     except RouterError as error:
-        return failed(request, error, journey.attempts, journey.elapsed())
+        return failed(request, error, journey.attempts, journey.elapsed(), journey.partial)
 
 
 class Journey:
@@ -152,7 +170,8 @@ class Journey:
         self._flaky: set[str] = set()
         self._throttled: set[str] = set()
         self._failures_of: dict[str, int] = {}
-        self._asked: set[str] = set()
+        self._longest: int | None = None
+        self._services: set[str] = set()
         self._retry_at: str | None = None
         self._blocked: set[str] = set()
         self._pauses = 0
@@ -160,6 +179,7 @@ class Journey:
         self._waited = 0.0
         self._reservations = 0
         self._last_error: RouterError | None = None
+        self.partial: Partial | None = None
 
     def elapsed(self) -> float:
         return self.around.clock() - self._started
@@ -173,6 +193,7 @@ class Journey:
             user_id = conversation.admit(user_id)
             selection = self._able(selection, (*conversation.messages, *request.messages))
             fitted_for = widest(around.models_of(selection), request)
+            self._longest = self._longest_prompt(selection)
         prompt = self._prompt(conversation, fitted_for)
         while True:
             reservation = yield from self._reserve(selection, prompt)
@@ -192,6 +213,9 @@ class Journey:
                 yield from self._settle(reservation, unsent_end())
                 self._refused.add(subjects_of(key).key)
                 self._last_error = error
+            except StreamCut as cut:
+                yield from self._settle_cut(reservation, cut, fitted, user_id)
+                raise cut.cause from None
             except RouterError as error:
                 verdict = verdict_on(error, self._given)
                 self._note_failure(reservation, error, verdict, around.clock() - self._began)
@@ -226,7 +250,14 @@ class Journey:
 
     def _prompt(self, conversation: Conversation | None, model: str | None) -> Prompt:
         """What would be sent to a model."""
-        return build_prompt(self.request, conversation, model, self.around.tokens)
+        return build_prompt(self.request, conversation, model, self.around.tokens, self._longest)
+
+    def _longest_prompt(self, selection: Selection) -> int | None:
+        """The most tokens, as they are estimated, that any allowed key admits at once."""
+        around = self.around
+        nothing = need_of(self.request, Prompt((), None, 0), ratio=1.0)
+        longest = longest_prompt(around.keys_of(selection), nothing)
+        return None if longest is None else int(longest / around.ratio_of(selection))
 
     def _selection(self) -> Selection:
         """The keys that may serve, as far as the request alone decides."""
@@ -236,6 +267,38 @@ class Journey:
         """The selection without the keys that cannot do what is asked; raises if none can."""
         around, needs = self.around, needs_of(messages, self.request.options)
         return able(selection, needs, around.abilities_of, around.models_of)
+
+    def _asked(self, reservation: Reservation, prompt: Prompt) -> Generator[Effect, Any, Any]:
+        """The provider's whole answer; a stream's is handed out on the way."""
+        send = self._send(reservation, prompt)
+        if not self.request.streamed or not isinstance(send, Send):
+            return (yield send)
+        yield OpenStream(send)
+        return (yield Relay())
+
+    def _settle_cut(
+        self,
+        reservation: Reservation,
+        cut: StreamCut,
+        prompt: Prompt,
+        user_id: str | None,
+    ) -> Generator[Effect, Any, None]:
+        """Charge a stream that was cut with what it had produced; keep the turn if asked to."""
+        request, seconds = self.request, self.around.clock() - self._began
+        so_far = produced(cut.so_far, reservation, self.around.tokens)
+        counts = token_counts(so_far, prompt, self.around.tokens)
+        self.partial = Partial(so_far.content, counts)
+        turn = None
+        if request.keep_partial and so_far.content:
+            turn = turn_of(request, so_far, counts, user_id, self.around.tokens)
+        if isinstance(cut.cause, RequestCancelled):
+            self._note(reservation, cut.cause.error_type, seconds, str(cut.cause))
+            end = cut_end(reservation, so_far)
+        else:
+            verdict = verdict_on(cut.cause)
+            self._note_failure(reservation, cut.cause, verdict, seconds)
+            end = cut_end(reservation, so_far, failed_end(reservation, cut.cause, verdict))
+        yield from self._settle(reservation, end, turn)
 
     def _admit(self) -> Generator[Effect, Any, Conversation | None]:
         """The conversation of a request whose user may ask now."""
@@ -259,16 +322,17 @@ class Journey:
         while True:
             left = self._time_left()
             self._reservations += 1
+            reserve = Reserve(
+                need=need_of(request, prompt, self.around.ratio_of(selection)),
+                selection=selection,
+                reservation_id=f"{request.request_id}.{self._reservations}",
+                lease_seconds=left + LEASE_MARGIN_SECONDS,
+                avoid=frozenset(self._refused | self._flaky | self._throttled),
+                max_wait=max(0.0, min(request.max_wait - self._waited, left)),
+                priority=request.priority,
+            )
             try:
-                outcome: Reservation | Refused = yield Reserve(
-                    need=need_of(request, prompt, self.around.ratio_of(selection)),
-                    selection=selection,
-                    reservation_id=f"{request.request_id}.{self._reservations}",
-                    lease_seconds=left + LEASE_MARGIN_SECONDS,
-                    avoid=frozenset(self._refused | self._flaky | self._throttled),
-                    max_wait=max(0.0, min(request.max_wait - self._waited, left)),
-                    priority=request.priority,
-                )
+                outcome: Reservation | Refused = yield reserve
             except (NoKeys, RequestTooLarge):
                 if self._flaky:
                     # No other key is left: those that failed in passing get another chance.
@@ -280,6 +344,11 @@ class Journey:
                     continue
                 if self._last_error is not None:
                     raise self._last_error from None
+                raise
+            except (Exception, GeneratorExit):
+                raise
+            except BaseException:
+                yield from self._withdraw(reserve)
                 raise
             if isinstance(outcome, Refused) and self._flaky:
                 self._flaky.clear()
@@ -297,10 +366,20 @@ class Journey:
                 emit(CapacityWaited(request.request_id, True, outcome.waited))
             return outcome
 
+    def _withdraw(self, reserve: Reserve) -> Generator[Effect, Any, None]:
+        """Give back what was reserved, if it was: who was interrupted does not know. The same id
+        gets the same answer."""
+        try:
+            outcome: Reservation | Refused = yield replace(reserve, max_wait=0.0)
+        except RouterError:
+            return  # then it ages out
+        if isinstance(outcome, Reservation):
+            yield from self._settle(outcome, unsent_end())
+
     def _attempt(self, reservation: Reservation, prompt: Prompt) -> Generator[Effect, Any, Any]:
         """Send; and where a provider refused a secret that is not the newest, once more."""
         try:
-            return (yield self._send(reservation, prompt))
+            return (yield from self._asked(reservation, prompt))
         except AuthenticationFailed as error:
             refused = error
             seconds = self.around.clock() - self._began
@@ -309,7 +388,7 @@ class Journey:
         # What was refused was counted on nobody, so that the reservation serves the second call.
         self._note(reservation, refused.error_type, seconds, str(refused), refused.status)
         self._began = self.around.clock()
-        return (yield self._send(reservation, prompt))
+        return (yield from self._asked(reservation, prompt))
 
     def _renew(self, key: KeySpec, refused: AuthenticationFailed) -> Generator[Effect, Any, bool]:
         """Whether the store has another secret than the one that was refused."""
@@ -347,6 +426,7 @@ class Journey:
             max_output_tokens=self.request.max_output_tokens,
             temperature=self.request.temperature,
             timeout=self._given,
+            idle_timeout=self.request.idle_timeout,
             options=self.request.options,
         )
 
@@ -356,8 +436,8 @@ class Journey:
         self._retry_at = None
         if allowed is not None and allowed != service:
             budget.give_back(allowed)
-        if service not in self._asked:
-            self._asked.add(service)
+        if service not in self._services:
+            self._services.add(service)
             budget.count(service)
 
     def _may_retry(self, service: str) -> bool:
@@ -384,7 +464,7 @@ class Journey:
 
     def _must_end_as_it_failed(self) -> bool:
         """Whether it is no want of room that ends this request, but what happened before."""
-        return bool(self._blocked or self._refused & self._asked)
+        return bool(self._blocked or self._refused & self._services)
 
     def _until_circuits_close(self, refused: Refused) -> float:
         """Seconds until one of the circuits lets a request through, for one that has been tried

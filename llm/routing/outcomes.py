@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from conversation.records import StoredMessage, Turn
 from core.errors import ContentBlocked, ProviderError, RouterError
 from core.events import KeyCooledDown
-from core.types import ChatRequest, EmbeddingReply, Message, ProviderReply, TokenCounts
+from core.types import ChatRequest, EmbeddingReply, Message, ProviderReply, TokenCounts, Usage
 from keys.policies import (
     charge_answered,
     charge_rejected,
@@ -54,6 +56,28 @@ def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict) -
         marks=_marks(verdict, key, error),
         life_sign=_heartbeat(verdict, error),
     )
+
+
+def produced(
+    so_far: ProviderReply, reservation: Reservation, tokens: TokenCounter
+) -> ProviderReply:
+    """What a stream that was cut had produced. The provider's own count of it may lack what came
+    after its last word on the subject, so that the text's tokens count at least."""
+    told, said = so_far.usage, tokens.count(so_far.content, so_far.model)
+    if told is None:
+        usage = Usage(reservation.need.input, said)
+    else:
+        usage = replace(told, output=max(told.output, said))
+    return replace(so_far, usage=usage)
+
+
+def cut_end(reservation: Reservation, so_far: ProviderReply, failure: End | None = None) -> End:
+    """The end of a stream that was cut: by its caller, or by a failure whose end is given.
+
+    Its usage is partly our own estimate, of which nobody shall learn.
+    """
+    end = failure or answered_end(reservation, so_far)
+    return replace(end, charge=answered_end(reservation, so_far).charge, usage=None)
 
 
 def unsent_end() -> End:

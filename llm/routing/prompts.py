@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from conversation.context_windows import input_budget
 from conversation.records import Conversation
-from conversation.window import fit_prompt, last_turn, without_broken_turns
+from conversation.window import PromptTooLong, fit_prompt, last_turn, without_broken_turns
 from core.tool_results import check_results
 from core.types import ChatRequest, Message
 from keys.policies import Need
@@ -26,9 +27,17 @@ class Prompt:
 
 
 def build_prompt(
-    request: ChatRequest, conversation: Conversation | None, model: str | None, count: TokenCounter
+    request: ChatRequest,
+    conversation: Conversation | None,
+    model: str | None,
+    count: TokenCounter,
+    longest: int | None = None,
 ) -> Prompt:
-    """The prompt for `model`; a conversation's history is cut to its context window.
+    """The prompt for `model`; a conversation's history is cut to its context window, and to what a
+    key can admit.
+
+    Args:
+        longest: the most tokens that any allowed key admits at once; None for no bound.
 
     Raises:
         conversation.window.PromptTooLong: the new prompt alone does not fit beside its answer.
@@ -45,15 +54,24 @@ def build_prompt(
     if model is None:
         tokens = count.count_messages((*conversation.messages, *request.messages), system) + beside
         return Prompt((*conversation.messages, *request.messages), system, tokens)
-    fitted = fit_prompt(
-        history,
-        request.messages,
-        system_prompt=system,
-        budget=input_budget(model, max_output_tokens=request.max_output_tokens),
-        count_tokens=lambda message: count.count_message(message, model),
-        beside=beside,
-    )
-    return Prompt(fitted.messages, system, fitted.tokens)
+
+    def fitted_to(budget: int) -> Prompt:
+        fitted = fit_prompt(
+            history,
+            request.messages,
+            system_prompt=system,
+            budget=budget,
+            count_tokens=lambda message: count.count_message(message, model),
+            beside=beside,
+        )
+        return Prompt(fitted.messages, system, fitted.tokens)
+
+    window = input_budget(model, max_output_tokens=request.max_output_tokens)
+    if longest is not None and longest < window:
+        # What no key admits even without any history is refused where it is reserved.
+        with suppress(PromptTooLong):
+            return fitted_to(longest)
+    return fitted_to(window)
 
 
 def selection_of(request: ChatRequest) -> Selection:

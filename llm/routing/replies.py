@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from core.errors import (
     ContentBlocked,
     NoCapacity,
     ProviderError,
     RouterError,
 )
+from core.events import RequestFinished, emit
 from core.neutral import call_as_dict
-from core.types import Attempt, ChatRequest, ProviderReply, Reply, TokenCounts
+from core.types import Attempt, ChatRequest, EmbedReply, ProviderReply, Reply, TokenCounts
 from keys.spec import KeySpec
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The part of an answer that its caller has seen, and what it and its prompt have used."""
+
+    content: str
+    tokens: TokenCounts
+
+
+def tell_finished(request: ChatRequest, reply: Reply | EmbedReply) -> None:
+    """Emit the event of a request that has its reply."""
+    emit(
+        RequestFinished(
+            request_id=request.request_id,
+            outcome=reply.get("error_type", "success"),
+            model=reply["model"],
+            key_id=reply["key_id"],
+            attempts=len(reply["attempts"]),
+            input_tokens=reply["tokens"]["input"],
+            output_tokens=reply["tokens"]["output"],
+            duration_ms=reply["duration_ms"],
+            error=reply.get("error"),
+            conversation_id=request.conv_id,
+        )
+    )
 
 
 def answered(
@@ -39,7 +68,11 @@ def answered(
 
 
 def failed(
-    request: ChatRequest, error: RouterError, attempts: list[Attempt], seconds: float
+    request: ChatRequest,
+    error: RouterError,
+    attempts: list[Attempt],
+    seconds: float,
+    partial: Partial | None = None,
 ) -> Reply:
     """The reply to a request that was not answered; `model` and `key_id` are the last tried."""
     last = attempts[-1] if attempts else None
@@ -51,7 +84,7 @@ def failed(
         model=last["model"] if last else request.model_preference,
         key_id=last["key_id"] if last else None,
         provider=last["provider"] if last else None,
-        tokens=TokenCounts(input=0, output=0, total=0),
+        tokens=partial.tokens if partial else TokenCounts(input=0, output=0, total=0),
         conversation_id=request.conv_id,
         attempts=attempts,
         duration_ms=round(seconds * 1000, 3),
@@ -62,4 +95,6 @@ def failed(
         reply["retry_after"] = error.retry_after
     if isinstance(error, ContentBlocked):
         reply["reasons"] = list(error.reasons)
+    if partial is not None:
+        reply["partial"] = partial.content
     return reply

@@ -1,5 +1,13 @@
 from __future__ import annotations
 
-from tests.integration.routers import events, make_router, sdks, simulator
+import pytest
+
+from tests.integration.routers import TASKS, THREADS, events, make_router, sdks, simulator
 
 __all__ = ["events", "make_router", "sdks", "simulator"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The tests of a module with `BOTH_ROUTERS = True` are the contract of both routers."""
+    if getattr(metafunc.module, "BOTH_ROUTERS", False) and "make_router" in metafunc.fixturenames:
+        metafunc.parametrize("make_router", [THREADS, TASKS], indirect=True)

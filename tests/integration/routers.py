@@ -19,9 +19,11 @@ import llm.factory
 from core.events import Event, subscribe
 from core.redis_connection import RedisConnection
 from keys.manager import KeyManager, build_key_manager
-from llm.factory import build_router
+from llm.factory import build_async_router, build_router
 from llm.router import RequestRouter
 from tests.conftest import MakeSettings
+from tests.integration.faces import TaskRouter
+from tests.providers.faces import running_loop
 from tools.simulated_provider import SimulatedProvider
 from tools.simulation.client import SimulationClient
 
@@ -31,6 +33,8 @@ MODELS = {
     "gemini": "gemini-2.5-flash",
 }
 MakeRouter = Callable[..., RequestRouter]
+
+THREADS, TASKS = "threads", "tasks"
 
 
 def key(key_id: str, provider: str = "openai", **fields: Any) -> dict[str, Any]:
@@ -106,8 +110,11 @@ def make_router(
     settings: MakeSettings,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[MakeRouter]:
     """Makes routers: `make_router(keys=[key("a")], rate_window_seconds=2)`; closes them at the end.
+
+    Where a test's module says `BOTH_ROUTERS = True` there are both kinds in turn.
 
     Each key gets a secret of its own in the environment, and its key id as its name in the
     simulation's reports; routers that share a key id share its secret. A key with `"secret": None`
@@ -147,9 +154,15 @@ def make_router(
                 entries.append(entry)
             write_keys(path, entries)
         chosen = settings(**{"llm_base_backoff_ms": 1, **values})
-        router = build_router(chosen, providers=providers, secret_store=secret_store)
+        router: Any
+        if getattr(request, "param", THREADS) == THREADS:
+            router = build_router(chosen, providers=providers, secret_store=secret_store)
+        else:
+            made = build_async_router(chosen, providers=providers, secret_store=secret_store)
+            router = TaskRouter(made, running_loop())
         routers.callback(router.close)
-        return router
+        found: RequestRouter = router
+        return found
 
     tmp_path.chmod(stat.S_IRWXU)
     with routers:

@@ -7,6 +7,8 @@ import pytest
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 ALWAYS = {"tool_calls",
     "success", "request_id", "content", "model", "key_id", "provider", "tokens",
     "conversation_id", "attempts", "duration_ms",

@@ -15,6 +15,8 @@ from tests.integration.elsewhere import run_elsewhere
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 
 @pytest.fixture
 def store(redis_server: RedisConnection) -> ConversationStore:
@@ -234,3 +236,20 @@ def test_while_the_one_large_enough_is_full_it_is_told_when_it_has_room(
     reply = router.send_chat("d", LONG)
     assert reply["error_type"] == "rate_limited"
     assert 0 < reply["retry_after"] < 3
+
+
+def test_a_talk_that_outgrows_what_a_key_admits_goes_on_with_its_newest_turns(
+    make_router: MakeRouter, store: ConversationStore
+) -> None:
+    router = make_router(keys=[key(f"a{n}", "anthropic", itpm=400) for n in range(8)])
+    said_long = "rivers and lakes and mountains " * 15
+    for number in range(8):
+        reply = router.send_chat(
+            "c", f"{number} {said_long}", "bo", expected_completion_tokens=20, max_output_tokens=20
+        )
+        assert reply["success"], reply
+        assert reply["tokens"]["input"] <= 400
+    assert len(said(store)) == 16, "the store keeps all of it"
+    refused = router.send_chat("c", said_long * 10, "bo", max_output_tokens=20)
+    assert refused["error_type"] == "invalid_request"
+    assert "more than any allowed key admits" in refused["error"]

@@ -20,6 +20,8 @@ from tests.integration.routers import (
 )
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 TWO = [key("a"), key("b", priority=1)]
 """Keys of which `a` is always tried first."""
 

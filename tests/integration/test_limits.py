@@ -28,6 +28,8 @@ from tests.providers.dialects import OPENAI
 from tests.providers.scripted import Reply, ScriptedServer
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 
 def at_once(router: RequestRouter, number: int, **arguments: Any) -> list[Any]:
     with ThreadPoolExecutor(min(number, 16)) as pool:

@@ -28,6 +28,8 @@ from tests.integration.routers import (
 from tools.simulated_provider import SimulatedProvider
 from tools.simulation.errors import TABLE
 
+BOTH_ROUTERS = True
+
 FAULTS = sorted(
     {"hang", "stall", "drop", "drop_midway", "garbage", "empty", "html"}.union(*TABLE.values())
 )

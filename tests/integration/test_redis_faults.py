@@ -24,6 +24,8 @@ from tests.integration.routers import MakeRouter, key, manager_of, wait_for
 from tests.servers import PlainServer
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[PlainServer]:

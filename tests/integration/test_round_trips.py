@@ -13,6 +13,8 @@ from llm.router import RequestRouter
 from tests.integration.routers import MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 
 @pytest.fixture
 def router(make_router: MakeRouter) -> RequestRouter:

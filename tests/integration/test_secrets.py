@@ -28,6 +28,8 @@ from tests.integration.routers import MODELS, MakeRouter, key, manager_of, secre
 from tests.providers.scripted import Asked, Reply, ScriptedServer
 from tools.simulated_provider import SimulatedProvider
 
+BOTH_ROUTERS = True
+
 LETTERS = string.ascii_letters + string.digits
 
 

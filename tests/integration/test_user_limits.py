@@ -29,6 +29,8 @@ from tests.conftest import MakeSettings
 from tests.integration.routers import MakeRouter, key, manager_of, wait_for
 from tests.servers import PlainServer
 
+BOTH_ROUTERS = True
+
 
 class Echo:
     """A provider in this process; it counts its calls."""

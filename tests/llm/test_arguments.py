@@ -43,6 +43,7 @@ WRONG: dict[str, list[Any]] = {
     "priority": [None, 1.5, "high", True],
     "workload": ["huge", "", 5, ["light"]],
     "tags": [5, "free", ["free"], {"a": 1}, {1: "a"}, {"a": None}],
+    "idle_timeout": [0, -1, "5", True, float("nan"), float("inf")],
     "messages": [[{"role": "user", "content": "and a prompt"}], 5, "Hello", []],
     "tools": [5, "now", [5], [{"type": "web_search"}], [{"function": {}}], [TOOL, TOOL],
               [{"type": "function", "function": {"name": "not good"}}],
@@ -66,6 +67,7 @@ WRONG: dict[str, list[Any]] = {
 }  # fmt: skip
 OF_A_CHAT: dict[str, list[Any]] = {
     "conv_id": [None, "", 5, "a\0b", "x" * 600, "\ud800"],
+    "keep_partial": [None, 1, "yes"],
     "metadata": [5, "text", ["a"], {1: "a"}, {"a": object()}, {"a": float("nan")}, {"": 1}],
 }
 RIGHT: dict[str, list[Any]] = {
@@ -79,6 +81,7 @@ RIGHT: dict[str, list[Any]] = {
     "temperature": [None, 0, 0.0, 1, 2, 2.0],
     "user_id": [None, "bo", "a b", "用户"],
     "timeout": [None, 1, 0.5, 3600, 86_400],
+    "idle_timeout": [None, 1, 0.5, 3600],
     "max_wait": [0, 0.5, 3600],
     "priority": [-5, 0, 100],
     "workload": [None, "light", "medium", "heavy"],

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+import asyncio
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
 import pytest
 
+import core.events
 from conversation.records import Conversation
 from core.errors import (
     AuthenticationFailed,
@@ -20,6 +24,7 @@ from core.errors import (
     ProviderUnavailable,
     QuotaExhausted,
     RequestCancelled,
+    RouterError,
     SecretError,
     SecretStoreDown,
     StorageError,
@@ -38,7 +43,19 @@ from keys.policies import Need, policy_of, weigh
 from keys.reservations import Overdrawn, Refused, Reservation
 from keys.selection import model_at, subjects_of
 from keys.spec import KeySpec
-from llm.routing.effects import Admit, Effect, Renew, Reserve, Send, Settle, Sleep
+from llm.routing import drivers, task_drivers
+from llm.routing.effects import (
+    Admit,
+    Effect,
+    OpenStream,
+    Relay,
+    Renew,
+    Reserve,
+    Send,
+    Settle,
+    Sleep,
+    StreamCut,
+)
 from llm.routing.flow import RetryRules, Surroundings, route
 from llm.routing.retry_budget import RetryBudget
 from llm.tokens import TokenCounter
@@ -63,22 +80,43 @@ class World:
     now: float = 100.0
     effects: list[Effect] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
+    relays: list[Any] = field(default_factory=list)
+    driver: ClassVar[str] = "threads"
 
     def run(self, request: ChatRequest, rules: RetryRules | None = None) -> Reply:
-        flow = route(request, self.around(rules or RetryRules(max_retries=3, base_backoff=0.5)))
-        result: Any = None
-        error: BaseException | None = None
+        """The reply, by the driver that this run of the test is about."""
+        rules = rules or RetryRules(max_retries=3, base_backoff=0.5)
+        if World.driver == "threads":
+            return self._drive(request, rules, by_thread)
+        twin = replace(self, **{name: list(getattr(self, name)) for name in LISTS})
+        with muted():
+            expected = outcome_of(lambda: twin._drive(request, rules, by_thread))
         try:
-            while True:
-                effect = flow.send(result) if error is None else flow.throw(error)
-                self.effects.append(effect)
-                result, error = None, None
-                try:
-                    result = self._perform(effect)
-                except BaseException as raised:  # noqa: BLE001 - thrown into the flow
-                    error = raised
-        except StopIteration as end:
-            return end.value
+            return self._drive(request, rules, by_task)
+        finally:
+            assert self.effects == twin.effects, "both drivers perform the same effects"
+            assert expected is not None
+
+    def _drive(self, request: ChatRequest, rules: RetryRules, advance: Advance) -> Reply:
+        flow = route(request, self.around(rules))
+        reply = advance(flow, self, None, None)
+        while reply is None:
+            self.effects.append(Relay())
+            relayed = self.relays.pop(0)
+            if isinstance(relayed, BaseException):
+                reply = advance(flow, self, None, relayed)
+            else:
+                reply = advance(flow, self, relayed, None)
+        return reply
+
+    def perform(self, effect: Effect) -> Any:
+        """What a driver asks of its performer."""
+        self.effects.append(effect)
+        return self._perform(effect)
+
+    async def perform_on_task(self, effect: Effect) -> Any:
+        """The same, of a task's."""
+        return self.perform(effect)
 
     def around(self, rules: RetryRules) -> Surroundings:
         return Surroundings(
@@ -104,7 +142,7 @@ class World:
                 return Reservation(
                     effect.reservation_id, key, effect.need, weights, SHARD, self.now
                 )
-            case Send():
+            case Send() | OpenStream():
                 self.now += self.seconds_a_send
                 return _give(self.sends.pop(0))
             case Renew():
@@ -128,7 +166,48 @@ class World:
 def _give(thing: Any) -> Any:
     if isinstance(thing, BaseException):
         raise thing
-    return thing
+    return thing.error if isinstance(thing, Returned) else thing
+
+
+@dataclass
+class Returned:
+    """An error that an effect gives instead of raising it."""
+
+    error: Exception
+
+
+LISTS = ("sends", "reserves", "keys", "on_settle", "renewals", "effects", "relays")
+Advance = Callable[[Any, Any, Any, BaseException | None], Reply | None]
+
+
+def by_thread(flow: Any, world: Any, result: Any, error: BaseException | None) -> Reply | None:
+    return drivers._advance(flow, world, math.inf, result, error)
+
+
+def by_task(flow: Any, world: Any, result: Any, error: BaseException | None) -> Reply | None:
+    return asyncio.run(task_drivers._advance(flow, world, math.inf, result, error))
+
+
+def outcome_of(run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except BaseException as error:  # noqa: BLE001 - an interruption is an outcome
+        return error
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Events of a run that is made for comparison alone go to nobody."""
+    subscribers, core.events._subscribers = core.events._subscribers, ()
+    try:
+        yield
+    finally:
+        core.events._subscribers = subscribers
+
+
+@pytest.fixture(params=["threads", "tasks"], autouse=True)
+def _driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "driver", request.param)
 
 
 def _key(key_id: str, provider: str = "openai", **more: Any) -> KeySpec:
@@ -552,14 +631,9 @@ def test_a_failed_turn_appends_nothing() -> None:
 
 
 def test_a_turn_that_cannot_be_saved_is_told_with_the_answer(events: list[Event]) -> None:
-    world = World(admitted=Conversation("c"), on_settle=[ConversationUnavailable("damaged")])
-
-    def perform(effect: Effect, original: Callable[[Effect], Any] = world._perform) -> Any:
-        if isinstance(effect, Settle):
-            return world.on_settle.pop(0)
-        return original(effect)
-
-    world._perform = perform  # type: ignore[method-assign]
+    world = World(
+        admitted=Conversation("c"), on_settle=[Returned(ConversationUnavailable("damaged"))]
+    )
     assert world.run(ask(conv_id="c"))["success"]
     assert any(isinstance(event, ConversationNotSaved) for event in events)
 
@@ -624,3 +698,74 @@ def test_an_abandoned_flow_asks_for_nothing_more() -> None:
     reserve = flow.send(None)
     assert isinstance(flow.send(world._perform(reserve)), Send)
     flow.close()
+
+
+def cut(error: RouterError, text: str = "Hel", usage: Usage | None = None) -> StreamCut:
+    return StreamCut(error, ProviderReply(text, "m", "other", usage))
+
+
+def test_a_stream_is_opened_relayed_and_settled_with_what_was_used() -> None:
+    world = World(sends=[None], relays=[ANSWER])
+    reply = world.run(ask(streamed=True))
+    assert world.names == ["Admit", "Reserve", "OpenStream", "Relay", "Settle"]
+    assert (reply["content"], reply["tokens"]["output"]) == ("Hi!", 3)
+    assert world.of(Settle)[0].end.charge.output == 3
+
+
+def test_before_its_first_text_a_stream_is_tried_on_other_keys() -> None:
+    limited = ProviderRateLimited("429", provider="openai", status=429)
+    world = World(sends=[limited, down(), None], relays=[ANSWER])
+    reply = world.run(ask(streamed=True))
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "c"]
+    assert reply["success"]
+    assert "partial" not in reply
+
+
+def test_after_it_a_stream_that_breaks_is_not_tried_again_and_charges_what_it_produced() -> None:
+    world = World(sends=[None, None], relays=[cut(down(), usage=Usage(9, 1))])
+    reply = world.run(ask(streamed=True))
+    assert world.names == ["Admit", "Reserve", "OpenStream", "Relay", "Settle"]
+    assert (reply["success"], reply["partial"]) == (False, "Hel")
+    assert reply["error_type"] == "provider_unavailable"
+    (settle,) = world.of(Settle)
+    assert settle.end.charge.requests == 1
+    assert 1 <= settle.end.charge.output <= 3
+    assert settle.end.usage is None, "nobody learns from an estimate"
+    assert not settle.end.answered
+
+
+def test_a_429_in_the_middle_of_a_stream_cools_the_group() -> None:
+    limited = ProviderRateLimited("slow", provider="openai", status=429, retry_after=4.0)
+    world = World(sends=[None], relays=[cut(limited)])
+    assert world.run(ask(streamed=True))["error_type"] == "rate_limited"
+    mark = world.of(Settle)[0].end.marks[0]
+    assert (mark.state, mark.milliseconds) == ("throttled", 4_000)
+
+
+def test_a_caller_who_stops_is_charged_what_was_produced_and_the_key_stays_well() -> None:
+    world = World(sends=[None], relays=[cut(RequestCancelled("stopped"), "Hello you")])
+    reply = world.run(ask(streamed=True))
+    assert (reply["error_type"], reply["partial"]) == ("cancelled", "Hello you")
+    (settle,) = world.of(Settle)
+    assert settle.end.marks == ()
+    assert settle.end.answered
+    assert 0 < settle.end.charge.output < 10
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_turn_of_a_stream_that_was_cut_is_kept_only_if_the_caller_says_so(keep: bool) -> None:
+    stopped = cut(RequestCancelled("stopped"), "Hello you")
+    world = World(sends=[None], relays=[stopped], admitted=Conversation("c"))
+    world.run(ask(streamed=True, conv_id="c", keep_partial=keep))
+    turn = world.of(Settle)[0].turn
+    assert (turn.answer if turn else None) == ("Hello you" if keep else None)
+
+
+def test_an_interrupted_reservation_is_asked_for_again_and_given_back() -> None:
+    world = World(reserves=[KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        world.run(ask(max_wait=5.0))
+    assert world.names == ["Admit", "Reserve", "Reserve", "Settle"]
+    first, again = world.of(Reserve)
+    assert (again.reservation_id, again.max_wait) == (first.reservation_id, 0.0)
+    assert world.of(Settle)[0].end.charge.requests == 0

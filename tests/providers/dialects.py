@@ -22,7 +22,7 @@ from tests.providers.scripted import Asked
 @dataclass(frozen=True)
 class Dialect:
     name: str
-    adapter: Callable[[], SdkAdapter[Any]]
+    adapter: Callable[[], SdkAdapter[Any, Any]]
     model: str
     prefix: str
     success: dict[str, Any]
@@ -86,7 +86,7 @@ ALL = (OPENAI, ANTHROPIC, GEMINI)
 
 
 @cache
-def adapter_of(dialect_name: str) -> SdkAdapter[Any]:
+def adapter_of(dialect_name: str) -> SdkAdapter[Any, Any]:
     """One adapter of each kind for all tests, as a program would have: a TLS context is dear."""
     return next(dialect.adapter() for dialect in ALL if dialect.name == dialect_name)
 

@@ -114,7 +114,7 @@ def test_an_adapter_can_be_closed_twice_and_unused(dialect: Dialect) -> None:
 
 
 def test_a_call_under_way_survives_the_close(
-    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any, Any]
 ) -> None:
     arrived, answer = threading.Event(), threading.Event()
 
@@ -139,7 +139,7 @@ def test_a_call_under_way_survives_the_close(
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_starts_with_connections_of_its_own(
-    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any, Any]
 ) -> None:
     server.default = Reply(dialect.success)
     secret = SecretStr(new_secret())

@@ -66,7 +66,7 @@ def strays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 def test_a_call_carries_its_own_key_alone(
-    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any], strays: list[str]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any, Any], strays: list[str]
 ) -> None:
     server.default = Reply(dialect.success)
     secret = new_secret()
@@ -83,7 +83,7 @@ def test_a_call_carries_its_own_key_alone(
 def test_without_base_url_the_official_address_is_called_and_proxies_are_honoured(
     server: ScriptedServer,
     dialect: Dialect,
-    fresh: SdkAdapter[Any],
+    fresh: SdkAdapter[Any, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.default = Reply(b"", status=403)

@@ -179,7 +179,7 @@ TABLE: list[tuple[Dialect, Any, type[ProviderError]]] = [
 ]  # fmt: skip
 
 
-def refusal_in(adapter: SdkAdapter[Any], said: Any, **headers: str) -> Refusal:
+def refusal_in(adapter: SdkAdapter[Any, Any], said: Any, **headers: str) -> Refusal:
     lower = {name.replace("_", "-"): text for name, text in headers.items()}
     return adapter._refusal(Answer(said[0], lower, json.dumps(said[1])))
 
@@ -299,7 +299,7 @@ def test_anthropics_tier_cap_lasts_until_the_month_ends(now: datetime, then: dat
 
 @pytest.mark.parametrize("status", [204, 301, 400, 429, 500])
 def test_no_body_can_break_the_translation(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], status: int
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any], status: int
 ) -> None:
     for body in _STRANGE:
         server.default = Reply(body, status=status)
@@ -326,7 +326,7 @@ _STRANGE = [
 
 
 def test_a_redirect_is_not_followed(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     server.default = Reply({}, status=308, headers={"location": server.url + "/elsewhere"})
     with pytest.raises(ProviderUnavailable, match="308"):

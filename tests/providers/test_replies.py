@@ -41,7 +41,9 @@ def gemini_with(parts: Sequence[Json] | None = None, finish: Any = "STOP", **bod
     return copy.deepcopy(GEMINI.success) | {"candidates": [candidate]} | body
 
 
-def test_a_plain_answer(server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]) -> None:
+def test_a_plain_answer(
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
+) -> None:
     server.default = Reply(dialect.success)
     reply = adapter.send(call_of(dialect, server.url))
     assert (reply.content, reply.stop_reason, reply.usage) == ("Hi.", "stop", Usage(9, 2, 0))
@@ -252,7 +254,7 @@ def test_nonsense_is_the_providers_failure(server: ScriptedServer, body: bytes) 
 
 
 def test_half_a_surrogate_pair_becomes_a_question_mark(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     body = json.dumps(dialect.success).replace("Hi.", "Hi. \\ud83d\\ude00 \\ud83d")
     server.default = Reply(body.encode())

@@ -140,7 +140,7 @@ def test_gemini_is_given_at_least_ten_seconds(
 
 
 def test_without_a_temperature_none_is_sent(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     server.default = Reply(dialect.success)
     adapter.send(call_of(dialect, server.url))
@@ -149,7 +149,7 @@ def test_without_a_temperature_none_is_sent(
 
 
 def test_no_cookie_travels_from_one_key_to_another(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     server.default = Reply(dialect.success, headers={"set-cookie": "account=1; Path=/"})
     for key in ("one", "two"):

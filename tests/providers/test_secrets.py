@@ -24,7 +24,7 @@ def echo(dialect: Dialect, secret: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
 def test_errors_hold_no_secret(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], status: int
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any], status: int
 ) -> None:
     secret = new_secret()
     headers = {"x-request-id": secret, "request-id": secret}
@@ -40,7 +40,7 @@ def test_errors_hold_no_secret(
 
 @pytest.mark.parametrize("fault", ["refused", "dropped", "late", "nonsense"])
 def test_no_foreign_exception_hangs_on_ours(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], fault: str
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any], fault: str
 ) -> None:
     url, timeout = server.url, 10.0
     if fault == "refused":
@@ -63,7 +63,7 @@ def test_no_foreign_exception_hangs_on_ours(
 def test_logs_hold_no_secret(
     server: ScriptedServer,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    adapter: SdkAdapter[Any, Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     secret = SecretStr(new_secret())
@@ -79,7 +79,7 @@ def test_logs_hold_no_secret(
 
 @pytest.mark.parametrize("end", ["\n", " ", "é", "\x00", "\r\nX-Other: 1"])
 def test_a_secret_that_no_header_can_carry_is_never_sent(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], end: str
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any], end: str
 ) -> None:
     secret = new_secret()
     with pytest.raises(AuthenticationFailed) as failed:
@@ -91,7 +91,7 @@ def test_a_secret_that_no_header_can_carry_is_never_sent(
 
 
 def test_an_empty_secret_is_never_sent(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     with pytest.raises(AuthenticationFailed, match=f"key {dialect.name}-01 is empty"):
         adapter.send(call_of(dialect, server.url, secret=SecretStr("")))
@@ -99,7 +99,7 @@ def test_an_empty_secret_is_never_sent(
 
 
 def test_an_adapter_shows_no_secret(
-    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any, Any]
 ) -> None:
     secret = SecretStr(new_secret())
     server.default = Reply(dialect.success)

@@ -91,7 +91,7 @@ def call(dialect: Dialect, simulation: SimulatedProvider, **changes: Any) -> Pro
 
 
 def test_a_plain_call(
-    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any]
+    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     reply = adapter.send(call(dialect, simulation, system_prompt="Be short."))
     assert "Hello" in reply.content
@@ -102,10 +102,10 @@ def test_a_plain_call(
 
 
 def test_limits_are_told(
-    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any]
+    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     secret = new_secret()
-    simulation.configure_key(secret, name=f"limited-{dialect.name}", rpm=2)
+    simulation.configure_key(secret, name=f"limited-{secret[-8:]}", rpm=2)
     reply = adapter.send(call(dialect, simulation, secret=SecretStr(secret)))
     if dialect.name != "gemini":
         (quota,) = reply.quotas
@@ -122,7 +122,7 @@ def test_limits_are_told(
 
 
 def test_a_revoked_key_is_refused(
-    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any]
+    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     secret = new_secret()
     adapter.send(call(dialect, simulation, secret=SecretStr(secret)))
@@ -137,7 +137,7 @@ def test_every_named_error_is_expected_here() -> None:
 
 
 def test_every_named_error(
-    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any]
+    simulation: SimulatedProvider, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     seen: dict[str, type[ProviderError]] = {}
     for name, row in TABLE[dialect.name].items():
@@ -164,7 +164,7 @@ def test_every_named_error(
 def test_faults_of_the_network(
     simulation: SimulatedProvider,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    adapter: SdkAdapter[Any, Any],
     fault: str,
     meaning: type[ProviderError],
 ) -> None:

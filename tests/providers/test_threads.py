@@ -16,7 +16,7 @@ THREADS, KEYS, CALLS = 16, 8, 400
 
 
 def test_no_call_carries_another_calls_key(
-    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, fresh: SdkAdapter[Any, Any]
 ) -> None:
     old = [new_secret() for _ in range(KEYS)]
     new = [new_secret() for _ in range(KEYS)]

@@ -19,14 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from core.errors import ConnectionFailed, ProviderError, ProviderTimeout, ProviderUnavailable
-from llm.providers import transport
+from llm.providers import async_transport, transport
 from llm.providers.sdk import SdkAdapter
 from tests.providers.dialects import GEMINI, Dialect, adapter_of, call_of
+from tests.providers.faces import Tasks
 from tests.providers.scripted import Reply, ScriptedServer
 
 
 def failing(
-    adapter: SdkAdapter[Any], dialect: Dialect, url: str, timeout: float = 10.0
+    adapter: SdkAdapter[Any, Any], dialect: Dialect, url: str, timeout: float = 10.0
 ) -> ProviderError:
     with pytest.raises(ProviderError) as failed:
         adapter.send(call_of(dialect, url, timeout=timeout))
@@ -35,7 +36,7 @@ def failing(
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 503, 529])
 def test_nothing_is_asked_twice(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], status: int
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any], status: int
 ) -> None:
     headers = {"retry-after": "0", "x-should-retry": "true"}
     server.default = Reply(dialect.error("no"), status=status, headers=headers)
@@ -53,7 +54,7 @@ def test_a_long_gemini_answer_is_not_fetched_on(
     assert len(server.asked) == 1
 
 
-def test_a_refused_connection_was_not_sent(dialect: Dialect, adapter: SdkAdapter[Any]) -> None:
+def test_a_refused_connection_was_not_sent(dialect: Dialect, adapter: SdkAdapter[Any, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     error = failing(adapter, dialect, f"http://127.0.0.1:{port}")
@@ -62,7 +63,7 @@ def test_a_refused_connection_was_not_sent(dialect: Dialect, adapter: SdkAdapter
 
 
 def test_an_unknown_name_was_not_sent(
-    dialect: Dialect, adapter: SdkAdapter[Any], monkeypatch: pytest.MonkeyPatch
+    dialect: Dialect, adapter: SdkAdapter[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
@@ -73,7 +74,7 @@ def test_an_unknown_name_was_not_sent(
 
 
 def test_a_server_without_tls_was_not_sent_anything(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     error = failing(adapter, dialect, f"https://127.0.0.1:{server.port}")
     assert (type(error), error.sent) == (ConnectionFailed, False)
@@ -81,7 +82,7 @@ def test_a_server_without_tls_was_not_sent_anything(
 
 
 def test_an_untrusted_certificate_was_not_sent_anything(
-    dialect: Dialect, adapter: SdkAdapter[Any], tmp_path: Path
+    dialect: Dialect, adapter: SdkAdapter[Any, Any], tmp_path: Path
 ) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(self_signed(tmp_path / "server.pem"))
@@ -120,7 +121,7 @@ def self_signed(path: Path) -> Path:
 
 @pytest.mark.parametrize("address", ["http://[::1", "http://127.0.0.1:99999999"])
 def test_an_address_that_is_none_was_not_sent(
-    dialect: Dialect, adapter: SdkAdapter[Any], address: str
+    dialect: Dialect, adapter: SdkAdapter[Any, Any], address: str
 ) -> None:
     error = failing(adapter, dialect, address)
     assert (type(error), error.sent) == (ConnectionFailed, False)
@@ -142,7 +143,7 @@ def speak_gibberish(connection: socket.socket) -> None:
 def test_a_broken_answer_was_sent(
     server: ScriptedServer,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    adapter: SdkAdapter[Any, Any],
     fault: Callable[[socket.socket], None],
 ) -> None:
     server.default = Reply(raw=fault)
@@ -151,7 +152,7 @@ def test_a_broken_answer_was_sent(
 
 
 def test_a_body_that_cannot_be_unpacked_was_sent(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     server.default = Reply(b"no gzip", headers={"content-encoding": "gzip"})
     error = failing(adapter, dialect, server.url)
@@ -189,7 +190,7 @@ def blank_lines_then_silence(connection: socket.socket) -> None:
 def test_the_timeout_is_for_the_whole_attempt(
     server: ScriptedServer,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    adapter: SdkAdapter[Any, Any],
     slowness: Callable[[socket.socket], None],
 ) -> None:
     server.script = [Reply(dialect.success), Reply(raw=slowness)]
@@ -201,7 +202,7 @@ def test_the_timeout_is_for_the_whole_attempt(
 
 
 def test_a_connection_that_takes_too_long_was_not_sent(
-    dialect: Dialect, adapter: SdkAdapter[Any]
+    dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
         port = full.getsockname()[1]
@@ -220,7 +221,7 @@ def test_a_connection_that_takes_too_long_was_not_sent(
 
 
 def test_after_a_timeout_the_next_call_has_a_connection_of_its_own(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     server.script = [Reply(raw=silence)]
     server.default = Reply(dialect.success)
@@ -229,7 +230,7 @@ def test_after_a_timeout_the_next_call_has_a_connection_of_its_own(
 
 
 def test_connections_are_kept(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     server.default = Reply(dialect.success)
     for number in range(6):
@@ -238,7 +239,7 @@ def test_connections_are_kept(
 
 
 def test_a_connection_that_the_provider_closed_is_not_used_again(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any]
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
     def answer_and_close(connection: socket.socket) -> None:
         Reply(dialect.success).send(connection)
@@ -250,16 +251,20 @@ def test_a_connection_that_the_provider_closed_is_not_used_again(
     assert len(server.asked) == 5
 
 
+@pytest.mark.parametrize("method", ["_ask", "_ask_async"])
 def test_our_own_bugs_stay_bugs(
     server: ScriptedServer,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    adapter: SdkAdapter[Any, Any],
     monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
     def broken(*_: object) -> None:
         raise TypeError("a bug of ours")
 
-    monkeypatch.setattr(type(adapter), "_ask", broken)
+    if isinstance(adapter, Tasks) != (method == "_ask_async"):
+        return
+    monkeypatch.setattr(type(adapter_of(dialect.name)), method, broken)
     with pytest.raises(TypeError, match="a bug of ours"):
         adapter.send(call_of(dialect, server.url))
 
@@ -267,13 +272,14 @@ def test_our_own_bugs_stay_bugs(
 def test_bugs_below_the_sdk_are_no_provider_errors(
     server: ScriptedServer,
     dialect: Dialect,
-    adapter: SdkAdapter[Any],
+    adapter: SdkAdapter[Any, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken(*_: object) -> None:
         raise TypeError("a bug of ours")
 
     monkeypatch.setattr(transport._Backend, "connect_tcp", broken)
+    monkeypatch.setattr(async_transport._Connector, "_create_connection", broken)
     with pytest.raises(Exception) as failed:  # noqa: PT011  Anthropic's SDK wraps anything
         adapter.send(call_of(dialect, server.url))
     assert not isinstance(failed.value, ProviderError)
@@ -290,7 +296,7 @@ def test_a_deadline_ends_with_its_block() -> None:
 
 @pytest.mark.parametrize("timeout", [1e9, 1e300, float("inf")])
 def test_a_huge_timeout_works(
-    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any], timeout: float
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any], timeout: float
 ) -> None:
     server.default = Reply(dialect.success)
     assert adapter.send(call_of(dialect, server.url, timeout=timeout)).content == "Hi."
