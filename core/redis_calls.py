@@ -32,6 +32,7 @@ from redis.connection import ConnectionPool, DefaultParser
 
 from core.bridge import on_a_task, wait_for
 from core.deadlines import end_of_patience
+from core.redis_patience import OutOfTime
 from core.redis_task_link import TaskLink, TaskLinks
 
 Argument = str | bytes | int | float
@@ -261,7 +262,9 @@ class _Link:
     def _translate(self, error: OSError) -> NoReturn:
         # BlockingIOError is how a blocking socket tells that the kernel's time is over.
         if isinstance(error, BlockingIOError | TimeoutError):
-            raise redis.TimeoutError(f"{self._where} did not answer in time") from None
+            cut = self._seconds is not None and (self._allowed or 0.0) < self._seconds
+            kind = OutOfTime if cut else redis.TimeoutError
+            raise kind(f"{self._where} did not answer in time") from None
         raise redis.ConnectionError(f"lost the connection to {self._where}: {error}") from None
 
 

@@ -19,6 +19,7 @@ import redis
 
 from core.deadlines import end_of_patience
 from core.per_loop import PerLoop
+from core.redis_patience import OutOfTime
 
 _READ_BYTES = 65_536
 _LEAST_SECONDS = 0.05
@@ -28,10 +29,13 @@ _NOT_NOW = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWant
 class _Exchange:
     """Commands that were sent together, and who waits for their replies."""
 
-    __slots__ = ("count", "future", "replies", "until")
+    __slots__ = ("count", "cut", "future", "replies", "until")
 
-    def __init__(self, future: asyncio.Future[list[Any]], count: int, until: float) -> None:
+    def __init__(
+        self, future: asyncio.Future[list[Any]], count: int, until: float, cut: bool
+    ) -> None:
         self.future = future
+        self.cut = cut  # whether the request's own time ends it, not Redis's
         self.count = count
         self.replies: list[Any] = []
         self.until = until
@@ -80,7 +84,8 @@ class TaskLink:
         end = end_of_patience()
         if end != math.inf:
             until = min(until, max(now + _LEAST_SECONDS, end))
-        waiting = _Exchange(self._loop.create_future(), count, until)
+        cut = until < now + self._seconds
+        waiting = _Exchange(self._loop.create_future(), count, until, cut)
         alone = not self._waiting
         self._waiting.append(waiting)
         self._out.append(packed)
@@ -177,14 +182,15 @@ class TaskLink:
         if self.closed or not self._waiting:
             return
         now = self._loop.time()
-        soonest = min(exchange.until for exchange in self._waiting)
-        if soonest > now:
-            self._wake_at(soonest)
+        soonest = min(self._waiting, key=lambda exchange: exchange.until)
+        if soonest.until > now:
+            self._wake_at(soonest.until)
         elif self._heard != heard or now - self._looked > 2 * _LEAST_SECONDS:
             self._looked = now
             self._wake_at(now + _LEAST_SECONDS)
         else:
-            self._fail(redis.TimeoutError(f"{self._where} did not answer in time"))
+            kind = OutOfTime if soonest.cut else redis.TimeoutError
+            self._fail(kind(f"{self._where} did not answer in time"))
 
     def _lost(self, error: OSError) -> None:
         self._fail(redis.ConnectionError(f"lost the connection to {self._where}: {error}"))

@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from core.events import RedisAway, RedisBack, RedisRecovering, emit
 from core.redis_calls import Calls
+from core.redis_patience import OutOfTime
 from core.redis_watch import OutOfService, StateLost, out_of_service
 from keys.local_limiter import LocalLimiter, Seen, Share
 from keys.local_queue import LocalQueue
@@ -182,7 +183,7 @@ class Outage:
 
     def failed(self, error: RedisError) -> None:
         """A command failed; if Redis is in trouble, it is not asked until a probe is answered."""
-        if self.away is not None or not out_of_service(error):
+        if self.away is not None or isinstance(error, OutOfTime) or not out_of_service(error):
             return
         with self.lock:
             if self.away is not None:

@@ -155,7 +155,12 @@ def route(request: ChatRequest, around: Surroundings) -> Flow:
         reply: Reply = yield from journey.run()
         return reply
     except RouterError as error:
-        return failed(request, error, journey.attempts, journey.elapsed(), journey.partial)
+        seconds = journey.elapsed()
+        ended: RouterError = error
+        if isinstance(error, StorageError) and seconds >= request.timeout:
+            # Redis was given no longer than the request had: that says nothing of Redis.
+            ended = DeadlineExceeded(f"the request's timeout of {request.timeout:g} s is over")
+        return failed(request, ended, journey.attempts, seconds, journey.partial)
 
 
 class Journey:

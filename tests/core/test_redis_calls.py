@@ -18,7 +18,9 @@ from types import FrameType
 import pytest
 import redis as redis_py
 
+from core.deadlines import no_later_than
 from core.redis_connection import RedisConnection, open_redis
+from core.redis_patience import OutOfTime
 from tests.conftest import MakeSettings
 from tests.servers import PlainServer
 
@@ -326,3 +328,18 @@ def self_signed(folder: Path) -> Path:
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
+
+
+def test_a_request_without_time_says_nothing_of_redis(
+    server: PlainServer, connection: RedisConnection
+) -> None:
+    connection.call("PING")
+    server.freeze()
+    try:
+        with no_later_than(time.monotonic() + 0.1), pytest.raises(OutOfTime):
+            connection.call("PING")
+        with pytest.raises(redis_py.TimeoutError) as failed:
+            connection.call("PING")
+        assert not isinstance(failed.value, OutOfTime), "this one had Redis's own time"
+    finally:
+        server.thaw()

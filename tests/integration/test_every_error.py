@@ -61,6 +61,8 @@ EXPECTED: dict[str, dict[str, Consequence]] = {
         "content_filter": FILTERED,
         "content_filter_finish": FILTERED,
         "invalid_request": CALLERS,
+        "unsupported_parameter": CALLERS,
+        "max_tokens_per_request": CALLERS,
         "request_timeout": FAILS,
         "conflict": FAILS,
         "request_too_large": CALLERS,

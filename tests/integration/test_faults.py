@@ -123,13 +123,19 @@ def check_calls(load: Load) -> None:
 
 
 def check_all_is_settled(router: RequestRouter, redis: redis_py.Redis) -> None:
-    """The counters prove it: nothing is held, nothing is under way, no record is open."""
+    """The counters prove it: nothing is held, nothing is under way, no record is open.
+
+    A call whose time was over may leave its settlement to the process's next beat, a second later.
+    """
+
+    def unsettled() -> list[str]:
+        names = list(redis.scan_iter("llm:*:reservation:*", count=1000))
+        assert names
+        return [name for name in names if not (redis.get(name) or "S").startswith("S")]
+
+    wait_for(lambda: not unsettled(), 5)
     for status in manager_of(router).get_all_key_statuses():
         assert status["parallel"]["used"] == 0, status
-    records = list(redis.scan_iter("llm:*:reservation:*", count=1000))
-    assert records
-    open_records = [n for n in records if not (redis.get(n) or "S").startswith("S")]
-    assert open_records == []
     for name in redis.scan_iter("llm:*:group:*"):
         held = int(redis.hget(name, "m").split("|")[6])
         assert held == 0, f"{name} still holds output tokens"
@@ -297,10 +303,12 @@ def test_a_secret_store_that_stops_takes_nothing_with_it(
         time.sleep(SECONDS / 3)
         store.up.set()
 
-    load = put_under_load(router, stop_and_go_on, timeout=SHORT)
+    served_from_cache = stale_seconds and how != "hangs"
+    load = put_under_load(router, stop_and_go_on, timeout=LONG if served_from_cache else SHORT)
     check_calls(load)
     check_all_is_settled(router, redis)
     check_punished_alone(router, [f"{provider}-{n}" for provider in MODELS for n in range(3)])
-    if stale_seconds and how != "hangs":
+    assert load.outcomes["success"] > 0
+    if served_from_cache:
         assert set(load.outcomes) == {"success"}, "what is cached goes on serving"
     wait_for(lambda: all(router.send_one_shot("Hello", m)["success"] for m in MODELS.values()), 9)

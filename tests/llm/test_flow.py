@@ -587,6 +587,19 @@ def test_redis_away_is_a_typed_refusal() -> None:
     assert reply["attempts"] == []
 
 
+def test_redis_that_was_given_no_longer_than_the_request_had_is_not_to_blame() -> None:
+    world = World(sends=[down()], seconds_a_send=2.0)
+    world.reserves = [_reserved(world, "m"), StorageError("no answer in time")]
+
+    def late(effect: Effect, original: Callable[[Effect], Any] = world._perform) -> Any:
+        if isinstance(effect, Reserve) and len(world.reserves) == 1:
+            world.now += 1.0
+        return original(effect)
+
+    world._perform = late  # type: ignore[method-assign]
+    assert world.run(ask(timeout=3.0))["error_type"] == "timeout"
+
+
 def test_a_settlement_that_fails_is_told_and_never_costs_the_answer(events: list[Event]) -> None:
     reply = World(on_settle=[StorageError("Redis is away")]).run(ask())
     assert reply["success"]
