@@ -7,6 +7,7 @@ The default seed is one that no test uses. Speed is megabytes in a CPU second of
 
 from __future__ import annotations
 
+import random
 import resource
 import sys
 import tempfile
@@ -94,8 +95,10 @@ def _speeds() -> None:
 
 def _plain(megabytes: float) -> Iterator[Target]:
     left = megabytes * 1e6
-    for target in targets([str(_TREE)]):
-        if isinstance(target, Target) and target.path.endswith(_PLAIN) and left > 0:
+    found = [t for t in targets([str(_TREE)]) if isinstance(t, Target) and t.path.endswith(_PLAIN)]
+    random.Random(_SEED).shuffle(found)
+    for target in found:
+        if left > 0:
             left -= target.size
             yield target
 

@@ -1,6 +1,6 @@
 """What messages and requests can hold beside plain text. Frozen values in no provider's words.
 
-`core.neutral` reads them from the dicts that callers write, and writes them back.
+`core.neutral` and `core.neutral_options` read them from the dicts that callers write.
 """
 
 from __future__ import annotations

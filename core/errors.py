@@ -6,6 +6,7 @@
     │   └── RequestTooLarge             invalid_request      no allowed key could ever admit it
     ├── NoKeys                          no_keys              nothing fits what the caller allows
     ├── NoCapacity                      rate_limited         every allowed key is full or cooling
+    │   ├── CircuitsOpen                provider_unavailable every allowed key or provider fails
     │   └── UserRateLimited             user_rate_limited    a user, or all, asked too often
     ├── DeadlineExceeded                timeout              the caller's `timeout` has passed
     ├── RequestCancelled                cancelled
@@ -83,6 +84,12 @@ class NoCapacity(RouterError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class CircuitsOpen(NoCapacity):
+    """Every allowed key, or its provider, kept failing, and is left alone for a while."""
+
+    error_type = "provider_unavailable"
 
 
 class UserRateLimited(NoCapacity):

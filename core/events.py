@@ -82,6 +82,30 @@ class KeyCooledDown(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyChanged(Event):
+    """Somebody changed a key for all processes: `act` is "register", "rotate", "revoke", "disable"
+    or "enable"; `before` and `after` are its states."""
+
+    key_id: str
+    act: str
+    before: str
+    after: str
+    who: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitOpened(Event):
+    """A key, or a whole service, kept failing: nothing is sent to it for a while. `subject` is the
+    key's id, or the service: the provider, with its address where that is not the usual one."""
+
+    provider: str
+    subject: str
+    reason: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class SettleFailed(Event):
     """A reservation could not be settled; it heals by ageing out of its window."""
 

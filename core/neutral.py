@@ -1,4 +1,4 @@
-"""Messages and tools as callers write them: the dicts that OpenAI made usual, read and written.
+"""Messages as callers write them: the dicts that OpenAI made usual, read and written.
 
 Reading names what is wrong and where: `messages[2].content[0]: ...`.
 """
@@ -6,7 +6,6 @@ Reading names what is wrong and where: `messages[2].content[0]: ...`.
 from __future__ import annotations
 
 import binascii
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -16,19 +15,14 @@ from core.content import (
     Detail,
     ImagePart,
     Part,
-    ResponseFormat,
     TextPart,
-    Tool,
     ToolCall,
-    ToolChoice,
     images_of,
     text_of,
 )
 from core.errors import InvalidRequest
+from core.reading import a_mapping, a_text, wrong
 from core.types import Message, ReplyToolCall, Role
-
-NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What every provider takes as the name of a tool or of a schema."""
 
 MEDIA_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 """The kinds of image that every provider with images takes."""
@@ -52,20 +46,20 @@ def message_of(value: object, where: str) -> Message:
     """
     if isinstance(value, Message):
         value = message_as_dict(value)
-    given = _mapping(value, where, _MESSAGE)
+    given = a_mapping(value, where, _MESSAGE)
     role: Any = given.get("role")
     if role not in get_args(Role):
-        raise _wrong(f"{where}.role", role, "one of " + ", ".join(get_args(Role)))
+        raise wrong(f"{where}.role", role, "one of " + ", ".join(get_args(Role)))
     calls = given.get("tool_calls") or ()
     if calls and role != "assistant":
         raise InvalidRequest(f"{where}: only an assistant's message has tool_calls")
     call_id = given.get("tool_call_id")
     if role == "tool" and (not isinstance(call_id, str) or not call_id):
-        raise _wrong(f"{where}.tool_call_id", call_id, "the id of the call that this answers")
+        raise wrong(f"{where}.tool_call_id", call_id, "the id of the call that this answers")
     if role != "tool" and call_id is not None:
         raise InvalidRequest(f"{where}: only a tool's message has a tool_call_id")
     if not isinstance(calls, (list, tuple)):
-        raise _wrong(f"{where}.tool_calls", calls, "a list of calls")
+        raise wrong(f"{where}.tool_calls", calls, "a list of calls")
     content = _content(given.get("content"), f"{where}.content", missing_is_empty=bool(calls))
     if role != "user" and images_of(content):
         raise InvalidRequest(f"{where}: only a user's message has images")
@@ -103,112 +97,13 @@ def call_as_dict(call: ToolCall) -> ReplyToolCall:
     return given
 
 
-def tool_of(value: object, where: str) -> Tool:
-    """A tool from its dict.
-
-    Raises:
-        InvalidRequest: it is none.
-
-    Example:
-        >>> tool_of({"type": "function", "function": {"name": "now"}}, "tools[0]").name
-        'now'
-    """
-    given = _mapping(value, where, ("type", "function"))
-    if given.get("type", "function") != "function":
-        raise _wrong(
-            f"{where}.type", given.get("type"), "'function'; a provider's own tools go into "
-            "provider_options"
-        )  # fmt: skip
-    fields = ("name", "description", "parameters", "strict")
-    function = _mapping(given.get("function"), f"{where}.function", fields)
-    description, strict = function.get("description"), function.get("strict")
-    if description is not None and not isinstance(description, str):
-        raise _wrong(f"{where}.function.description", description, "a text")
-    parameters = function.get("parameters")
-    if parameters is not None:
-        parameters = _schema(parameters, f"{where}.function.parameters")
-        if parameters.get("type", "object") != "object":
-            raise _wrong(f"{where}.function.parameters.type", parameters["type"], "'object'")
-    return Tool(
-        _name(function.get("name"), f"{where}.function.name"),
-        description,
-        parameters,
-        _flag(strict, f"{where}.function.strict"),
-    )
-
-
-def tool_choice_of(value: object) -> ToolChoice:
-    """A tool choice: `auto`, `none`, `required`, or `{"type": "function", "function": {"name"}}`.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    if value == "auto" or value == "none" or value == "required":
-        return ToolChoice(value)
-    if isinstance(value, Mapping) and value.get("type") == "function":
-        function = _mapping(value.get("function"), "tool_choice.function", ("name",))
-        return ToolChoice("function", _name(function.get("name"), "tool_choice.function.name"))
-    raise _wrong(
-        "tool_choice", value,
-        "'auto', 'none', 'required' or {'type': 'function', 'function': {'name': ...}}",
-    )  # fmt: skip
-
-
-def response_format_of(value: object) -> ResponseFormat:
-    """A response format: `{"type": "text"}`, `{"type": "json_object"}` or
-    `{"type": "json_schema", "json_schema": {"name", "schema", "strict"}}`.
-
-    Raises:
-        InvalidRequest: it is none.
-    """
-    given = _mapping(value, "response_format", ("type", "json_schema"))
-    kind = given.get("type")
-    if kind == "text" or kind == "json_object":
-        return ResponseFormat(kind)
-    if kind != "json_schema":
-        raise _wrong("response_format.type", kind, "'text', 'json_object' or 'json_schema'")
-    where = "response_format.json_schema"
-    fields = ("name", "schema", "strict", "description")
-    inner = _mapping(given.get("json_schema"), where, fields)
-    if "schema" not in inner:
-        raise InvalidRequest(f"{where}.schema is missing; write the JSON Schema of the answer")
-    description = inner.get("description")
-    if description is not None and not isinstance(description, str):
-        raise _wrong(f"{where}.description", description, "a text")
-    return ResponseFormat(
-        "json_schema",
-        _name(inner.get("name", "answer"), f"{where}.name"),
-        _schema(inner["schema"], f"{where}.schema"),
-        _flag(inner.get("strict"), f"{where}.strict"),
-        description,
-    )
-
-
-def sendable(value: Any, where: str) -> Any:
-    """The value itself, if it can be sent as JSON.
-
-    Raises:
-        InvalidRequest: it cannot.
-    """
-    try:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise InvalidRequest(
-            f"{where} holds half a character, which cannot be sent; decode its source as UTF-8 "
-            "or UTF-16"
-        ) from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest(f"{where} is no JSON: {error}") from None
-    return value
-
-
 def _content(value: object, where: str, *, missing_is_empty: bool) -> Content:
     if value is None and missing_is_empty:
         return ""
     if isinstance(value, str):
-        return _text(value, where)
+        return a_text(value, where)
     if not isinstance(value, (list, tuple)):
-        raise _wrong(where, value, "a text or a list of parts")
+        raise wrong(where, value, "a text or a list of parts")
     parts = tuple(_part(part, f"{where}[{at}]") for at, part in enumerate(value))
     # Without an image it is a text, for every provider and adapter.
     return parts if images_of(parts) else text_of(parts)
@@ -217,31 +112,31 @@ def _content(value: object, where: str, *, missing_is_empty: bool) -> Content:
 def _part(value: object, where: str) -> Part:
     if isinstance(value, (TextPart, ImagePart)):
         value = _part_as_dict(value)
-    given = _mapping(value, where, ("type", "text", "image_url"))
+    given = a_mapping(value, where, ("type", "text", "image_url"))
     kind = given.get("type")
     if kind == "text":
-        return TextPart(_text(given.get("text"), f"{where}.text"))
+        return TextPart(a_text(given.get("text"), f"{where}.text"))
     if kind == "image_url":
         return _image(given.get("image_url"), f"{where}.image_url")
-    raise _wrong(f"{where}.type", kind, "'text' or 'image_url'")
+    raise wrong(f"{where}.type", kind, "'text' or 'image_url'")
 
 
 def _image(value: object, where: str) -> ImagePart:
-    given = _mapping({"url": value} if isinstance(value, str) else value, where, ("url", "detail"))
+    given = a_mapping({"url": value} if isinstance(value, str) else value, where, ("url", "detail"))
     url, detail = given.get("url"), given.get("detail")
     if detail is not None and detail not in get_args(Detail):
-        raise _wrong(f"{where}.detail", detail, "one of " + ", ".join(get_args(Detail)))
+        raise wrong(f"{where}.detail", detail, "one of " + ", ".join(get_args(Detail)))
     if isinstance(url, str) and url.startswith(("https://", "http://")):
-        return ImagePart(url=_text(url, f"{where}.url"), detail=detail)
+        return ImagePart(url=a_text(url, f"{where}.url"), detail=detail)
     found = _DATA.fullmatch(url) if isinstance(url, str) else None
     if found is None:
         shown = url[:30] if isinstance(url, str) else url
-        raise _wrong(
+        raise wrong(
             f"{where}.url", shown, "an https address, or data:image/png;base64,... with the image"
         )
     media_type, data = found.groups()
     if media_type not in MEDIA_TYPES:
-        raise _wrong(f"{where}.url", f"data:{media_type}", "one of " + ", ".join(MEDIA_TYPES))
+        raise wrong(f"{where}.url", f"data:{media_type}", "one of " + ", ".join(MEDIA_TYPES))
     try:
         binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError) as error:
@@ -262,69 +157,23 @@ def _part_as_dict(part: Part) -> dict[str, Any]:
 def _call(value: object, where: str) -> ToolCall:
     if isinstance(value, ToolCall):
         value = call_as_dict(value)
-    given = _mapping(value, where, ("id", "type", "function", "index", "extra_content"))
+    given = a_mapping(value, where, ("id", "type", "function", "index", "extra_content"))
     call_id = given.get("id")
     if not isinstance(call_id, str) or not call_id:
-        raise _wrong(f"{where}.id", call_id, "the id that the reply gave the call")
-    function = _mapping(given.get("function"), f"{where}.function", ("name", "arguments"))
+        raise wrong(f"{where}.id", call_id, "the id that the reply gave the call")
+    function = a_mapping(given.get("function"), f"{where}.function", ("name", "arguments"))
     arguments = function.get("arguments")
     if not isinstance(arguments, str):
-        raise _wrong(f"{where}.function.arguments", arguments, "JSON as a text")
+        raise wrong(f"{where}.function.arguments", arguments, "JSON as a text")
     extra = given.get("extra_content")
     google = extra.get("google") if isinstance(extra, Mapping) else None
     signature = google.get("thought_signature") if isinstance(google, Mapping) else None
     if signature is not None and not isinstance(signature, str):
-        raise _wrong(f"{where}.extra_content.google.thought_signature", signature, "a text")
+        raise wrong(f"{where}.extra_content.google.thought_signature", signature, "a text")
     return ToolCall(
-        _text(call_id, f"{where}.id"),
+        a_text(call_id, f"{where}.id"),
         # A model's own name may be longer than what others take.
-        _text(function.get("name"), f"{where}.function.name"),
-        _text(arguments, f"{where}.function.arguments"),
+        a_text(function.get("name"), f"{where}.function.name"),
+        a_text(arguments, f"{where}.function.arguments"),
         signature,
     )
-
-
-def _mapping(value: object, where: str, known: tuple[str, ...]) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, value, "a dict with " + ", ".join(known))
-    for name in value:
-        if name not in known and value[name] is not None:
-            raise InvalidRequest(f"{where}: unknown field {name!r}; known are {', '.join(known)}")
-    return value
-
-
-def _schema(value: object, where: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _wrong(where, value, "a JSON Schema as a dict")
-    schema: Mapping[str, Any] = sendable(dict(value), where)
-    return schema
-
-
-def _name(value: object, where: str) -> str:
-    if not isinstance(value, str) or not NAME.fullmatch(value):
-        raise _wrong(where, value, "1 to 64 letters, digits, _ or -")
-    return value
-
-
-def _flag(value: object, where: str) -> bool | None:
-    if value is not None and not isinstance(value, bool):
-        raise _wrong(where, value, "True or False")
-    return value
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, value, "a text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidRequest(
-            f"{where} holds half a character at position {error.start}, which cannot be sent; "
-            "decode its source as UTF-8 or UTF-16"
-        ) from None
-    return value
-
-
-def _wrong(where: str, value: object, write: str) -> InvalidRequest:
-    shown = repr(value)
-    return InvalidRequest(f"{where} is {shown[:80]}; write {write}")

@@ -73,6 +73,11 @@ class Settings(SecretSettings):
     )
     llm_max_retries: int = Field(3, ge=0, le=20, description="0 to 20")
     llm_base_backoff_ms: int = Field(500, ge=0, le=60_000, description="0 to 60000")
+    llm_retry_budget: float = Field(
+        0.2, ge=0, le=1, description="0 to 1: retries for each request, beside a small allowance"
+    )
+    llm_circuit_failures: int = Field(5, ge=0, le=1000, description="0 (never) to 1000")
+    llm_circuit_seconds: float = Field(10.0, gt=0, le=3600, description="more than 0, at most 3600")
     llm_request_timeout_seconds: float = Field(
         120.0, gt=0, le=3600, description="more than 0, at most 3600"
     )

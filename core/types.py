@@ -37,8 +37,10 @@ class ChatRequest:
     """What a caller asks for: the one input of the routing flow.
 
     Token counts are in tokens, times in seconds. `model_preference` is tried first, then
-    `fallback_models` in their order; without a preference any key may serve. A stream that is
-    silent for `idle_timeout` is given up; `keep_partial` keeps the turn of one that was aborted.
+    `fallback_models` in their order; without a preference any key may serve. Of one model's keys,
+    those of the first of `allowed_providers` are tried first; empty allows all. `exclude_keys` are
+    ids of keys that may not serve. A stream that is silent for `idle_timeout` is given up;
+    `keep_partial` keeps the turn of one that was aborted.
     """
 
     request_id: str
@@ -48,6 +50,8 @@ class ChatRequest:
     fallback_models: tuple[str, ...] = ()
     workload: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    allowed_providers: tuple[str, ...] = ()
+    exclude_keys: tuple[str, ...] = ()
     expected_completion_tokens: int = 512
     max_output_tokens: int = 2048
     temperature: float | None = 0.7

@@ -9,6 +9,7 @@ from keys.limiter import Limiter
 from keys.policies import Need
 from keys.pool import Plan, Pool
 from keys.spec import KeySpec
+from keys.status import Circuits
 from lua.limiter_types import NEVER, Explanation, GroupUse, Refusal, Weights
 
 
@@ -40,6 +41,7 @@ class KeyExplanation(TypedDict):
     share: float
     waiting: int
     state: str
+    circuits: Circuits
     limits: dict[str, Room]
 
 
@@ -49,6 +51,7 @@ _WHY = {
     Refusal.FULL: "full",
     Refusal.IN_FLIGHT: "as many calls under way as it allows",
     Refusal.QUEUED: "others wait for it",
+    Refusal.CIRCUIT: "its circuit is open",
 }
 
 
@@ -84,6 +87,8 @@ def _one(
         why = _WHY[explanation.why]
         if explanation.why is Refusal.COOLING:
             why = f"{use.state}: {use.reason}" if use.reason else use.state
+        if explanation.why is Refusal.CIRCUIT:
+            why = _broken(use)
         if explanation.until_ms > 0 and explanation.until_ms != NEVER:
             free_in = max(0.0, (explanation.until_ms - now_ms) / 1000)
     return KeyExplanation(
@@ -99,8 +104,16 @@ def _one(
         share=explanation.share,
         waiting=explanation.waiting,
         state=use.state,
+        circuits=Circuits(key=use.key_circuit.state, service=use.service_circuit.state),
         limits=_limits(key, use, weights[packed.policy]),
     )
+
+
+def _broken(use: GroupUse) -> str:
+    """Whose circuit is open, the one that stays so for longer, and why."""
+    circuits = {"the key's": use.key_circuit, "its provider's": use.service_circuit}
+    whose, circuit = max(circuits.items(), key=lambda named: named[1].until_ms)
+    return f"{whose} circuit is {circuit.state}: {circuit.reason}"
 
 
 def _limits(key: KeySpec, use: GroupUse, weights: Weights) -> dict[str, Room]:

@@ -14,6 +14,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from core.bridge import sleep
+from core.events import CircuitOpened, emit
 from core.redis_connection import RedisConnection
 from core.redis_watch import StateLost, WatchedCalls, out_of_service
 from keys.heartbeat import Heartbeat
@@ -24,18 +25,23 @@ from keys.policies import DayEnds, Need, charge_unsent, lesson_of, told_use, wei
 from keys.pool import Plan
 from keys.redis_clock import RedisClock
 from keys.reservations import Attempt, End, Refused, Reservation
+from keys.runtime import RuntimeKeys
 from keys.selection import subjects_of
 from keys.spec import KeySpec
 from keys.waiting import Ticket, WaitingRoom
 from lua import limiter_calls
+from lua.circuits import USUAL_RULES, CircuitRules, Pulse
 from lua.limiter_types import (
     NO_PATIENCE,
+    UNREAD,
     Explanation,
     Geometry,
     GroupKeys,
+    LifeSign,
     NoRoom,
     Patience,
     Reserved,
+    Settled,
     Settlement,
     Shard,
     Turn,
@@ -63,6 +69,7 @@ class Limiter:
     Args:
         redis: the connection to the server that keeps the counters.
         geometry: the measures of the ring.
+        rules: when circuits open.
         clock: Unix seconds, for the ends of the providers' days.
         admits_locally: whether requests are admitted while Redis is away.
         keys: gives the keys as configured.
@@ -74,10 +81,13 @@ class Limiter:
         places: Places,
         geometry: Geometry,
         *,
+        rules: CircuitRules = USUAL_RULES,
         clock: Callable[[], float] = time.time,
         admits_locally: bool = True,
         keys: Callable[[], Sequence[KeySpec]] = tuple,
     ) -> None:
+        self._rules = rules
+        self._runtime: RuntimeKeys | None = None
         self._redis = redis
         self._admits_locally = admits_locally
         self._keys = keys
@@ -97,6 +107,10 @@ class Limiter:
             patience=min(5.0, max(0.25, geometry.window_ms / 12_000)),
             away=lambda: any(outage.away is not None for outage in self.outages()),
         )
+
+    def follow(self, runtime: RuntimeKeys) -> None:
+        """Tell of what is changed of keys at run time, as reservations learn of it."""
+        self._runtime = runtime
 
     def reserve(self, attempt: Attempt) -> Reservation | NoRoom:
         """Choose one of the plan's keys and reserve on it, in one round trip."""
@@ -204,10 +218,21 @@ class Limiter:
         if isinstance(settled, RedisError):
             raise settled
         own.settled(reservation, end, time.monotonic())
-        ratio = limiter_calls.settled_ratio(settled)
-        if ratio is not None:
-            self._ratios[reservation.key.model_name] = ratio
+        outcome = limiter_calls.read_settled(settled)
+        if outcome.ratio is not None:
+            self._ratios[reservation.key.model_name] = outcome.ratio
+        if outcome.key_opened or outcome.service_opened:
+            self._tell_opened(reservation, end, outcome)
         return others
+
+    def _tell_opened(self, reservation: Reservation, end: End, outcome: Settled) -> None:
+        subjects = subjects_of(reservation.key)
+        opened = (outcome.key_opened, subjects.key), (outcome.service_opened, subjects.service)
+        request_id = reservation.id.rpartition(".")[0]
+        for is_open, subject in opened:
+            if is_open:
+                provider, why = reservation.key.provider, end.life_sign.why
+                emit(CircuitOpened(provider, subject.partition(":")[2], why, request_id))
 
     def _others(self, desk: _Desk, also: Sequence[ScriptCall]) -> list[Any]:
         """Run what goes along with a settlement that is to be made later."""
@@ -279,6 +304,8 @@ class Limiter:
             epoch=desk.outage.epoch,
         )
         self._clocks[plan.shard.tag].observe(before, answer.now_ms)
+        if self._runtime is not None and answer.changes != UNREAD:
+            self._runtime.notice(plan.shard, answer.changes)
         if isinstance(answer, Reserved):
             key_field = subjects_of(plan.key(answer.candidate)).key
             return self._reservation(attempt, Turn(key_field, answer.now_ms, answer.now_ms))
@@ -296,6 +323,7 @@ class Limiter:
             ready_at=self._clocks[plan.shard.tag].local(turn.at_ms),
             waited=waited,
             lease_seconds=attempt.lease_seconds,
+            secret_version=self._runtime.version_of(plan.key(index)) if self._runtime else 0,
         )
         self._desk(plan.shard).outage.note(reservation)
         return reservation
@@ -308,6 +336,7 @@ class Limiter:
             reservation_key=self._places.reservation(reservation.shard, reservation.id),
             reservation_id=reservation.id,
             group=self._places.group(key),
+            logs=self._places.logs(key),
             settlement=Settlement(
                 charge=end.charge,
                 subjects="|".join(subjects_of(key)),
@@ -316,6 +345,9 @@ class Limiter:
                 late_ms=max(0, round(end.late * 1000)),
                 told=told_use(end.quotas),
                 marks=end.marks,
+                life_sign=end.life_sign,
+                rules=self._rules,
+                secret_version=reservation.secret_version,
             ),
         )
 
@@ -323,7 +355,8 @@ class Limiter:
         """Whoever waited is interrupted: leave the queue, and give back what was reserved."""
         turn = limiter_calls.leave(self._calls(attempt.plan.shard), attempt.plan.shard, attempt.id)
         if turn is not None:
-            self.settle(self._reservation(attempt, turn), End(charge_unsent(), answered=False))
+            unsent = End(charge_unsent(), answered=False, life_sign=LifeSign(Pulse.UNKNOWN))
+            self.settle(self._reservation(attempt, turn), unsent)
 
     def _wake(self, shard: Shard, group: GroupKeys) -> None:
         limiter_calls.wake(self._calls(shard), self._geometry, shard, group)

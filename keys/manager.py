@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from pydantic import SecretStr
 from redis.exceptions import RedisError
 
 from core.errors import ConfigurationError, NoKeys, StorageError
@@ -26,6 +27,15 @@ from core.redis_connection import RedisConnection, shared_redis
 from core.settings import Settings, get_settings
 from keys.explain import KeyExplanation, explain_candidates
 from keys.leaks import show
+from keys.lifecycle import (
+    HistoryEntry,
+    KeyLifecycle,
+    Rotation,
+    clean,
+    iso,
+    where_of,
+    who_am_i,
+)
 from keys.limiter import Limiter
 from keys.outage import Outage, State
 from keys.places import Places
@@ -34,6 +44,8 @@ from keys.pool import Pool
 from keys.registry import KeyRegistry, parse_keys
 from keys.reservations import Attempt, End, Refused, Reservation, refused
 from keys.rounds import Rounds, plan_rounds
+from keys.runtime import RuntimeKeys
+from keys.secret_store import EnvSecretStore, SecretStore, get_secret_store
 from keys.selection import (
     Selection,
     candidates_for,
@@ -44,7 +56,8 @@ from keys.selection import (
 from keys.spec import KeySpec
 from keys.status import KeyStatus, describe, read_statuses
 from lua import limiter_calls
-from lua.limiter_types import CLEAR, Geometry, Mark, NoRoom, Refusal, Shard
+from lua.circuits import USUAL_RULES, CircuitRules
+from lua.limiter_types import CLEAR, IS_DISABLED, Geometry, Mark, NoRoom, Refusal, Shard
 from lua.loader import ScriptCall
 from lua.names import Names
 
@@ -64,6 +77,8 @@ class KeyManager:
         window_seconds: the length of the providers' minute; 60 but in demos and tests.
         prefix: what all Redis keys begin with.
         rotate: False for the roll-back switch, by which each model's first key serves alone.
+        rules: when circuits open, and for how long.
+        store: gives the secret store, for keys whose secrets are stored from here.
         clock: Unix seconds, for the ends of the providers' days.
         admits_locally: whether requests go on, within this process's share of every limit, while
             Redis is away; else they are refused.
@@ -77,6 +92,8 @@ class KeyManager:
         window_seconds: float = 60.0,
         prefix: str = "llm",
         rotate: bool = True,
+        rules: CircuitRules = USUAL_RULES,
+        store: Callable[[], SecretStore] = EnvSecretStore,
         clock: Callable[[], float] = time.time,
         admits_locally: bool = True,
     ) -> None:
@@ -89,11 +106,19 @@ class KeyManager:
             redis,
             self._places,
             self._geometry,
+            rules=rules,
             clock=clock,
             admits_locally=admits_locally,
             keys=registry.keys,
         )
+        self._store = store
+        self._runtime = RuntimeKeys(lambda: self.calls, redis.clustered, registry, self._places)
+        self._limiter.follow(self._runtime)
+        self._lifecycle = KeyLifecycle(
+            lambda: self.calls, registry, self._places, self._runtime, lambda: self._store()
+        )
         self._rounds: dict[tuple[object, ...], Rounds] = {}
+        self._rounds_without: dict[tuple[object, ...], Rounds] = {}
         self._round = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._rounds_lock = threading.Lock()
 
@@ -191,7 +216,9 @@ class KeyManager:
             RequestTooLarge: no allowed key could ever admit so much at once.
             StorageError: Redis did not answer.
         """
-        pools = self._rounds_for(selection, avoid).in_order(next(self._round))
+        self._runtime.begin()
+        version = self._runtime.generation
+        pools = self._rounds_for(selection, avoid, ask=True).in_order(next(self._round))
         # Several shards, or a larger pool, are searched first: the queue is for when all is full.
         patience = max_wait if len(pools) == 1 and not pools[0].large else 0.0
         tried: list[tuple[Attempt, NoRoom]] = []
@@ -219,6 +246,17 @@ class KeyManager:
                 tried[soonest] = attempt, outcome
             if away and soonest is None:
                 raise next(iter(away.values()))
+        if self._runtime.generation != version:
+            # Redis told of keys that were registered or revoked since these were chosen.
+            return self.reserve(
+                need,
+                selection,
+                reservation_id=reservation_id,
+                lease_seconds=lease_seconds,
+                avoid=avoid,
+                max_wait=max_wait,
+                priority=priority,
+            )
         return self._explained(refused([refusal for _, refusal in tried], need))
 
     def settle(
@@ -248,8 +286,9 @@ class KeyManager:
             NoKeys: nothing that is configured fits the selection.
             StorageError: Redis did not answer.
         """
-        pools = self._rounds_for(selection, ()).in_order(0)
         with _storage("explain a choice"):
+            self._runtime.refresh()
+            pools = self._rounds_for(selection, ()).in_order(0)
             return explain_candidates(self._limiter, pools, need)
 
     def mark_key_unhealthy(
@@ -267,25 +306,157 @@ class KeyManager:
             )
         key = self._known(key_id)
         subject = subjects_of(key).key
-        mark = Mark(subject, "throttled", round(cooldown_seconds * 1000), _clean(reason))
+        mark = Mark(subject, "throttled", round(cooldown_seconds * 1000), clean(reason))
         with _storage("mark a key"):
-            limiter_calls.mark(self.calls, self._places.shard(key.provider), [mark])
+            self._mark(key, [mark])
         emit(KeyCooledDown(key.provider, key_id, "throttled", cooldown_seconds, reason))
 
     def mark_key_healthy(self, key_id: str) -> None:
-        """End a key's cooldown, or take it back into rotation.
+        """End a key's cooldown, or take it back into rotation; its circuit too.
+
+        Raises:
+            ConfigurationError: no such key, or somebody disabled it: see `enable`.
+            StorageError: Redis did not answer.
+        """
+        key = self._known(key_id)
+        subjects = subjects_of(key)
+        fields = (subjects.key, subjects.group, f"c:{subjects.key}")
+        marks = [Mark(field, "", CLEAR, "marked healthy") for field in fields]
+        with _storage("clear a key's mark"):
+            ends = self._mark(key, marks)
+        if IS_DISABLED in ends:
+            raise ConfigurationError(f"key {key_id!r} is disabled; enable it instead")
+        with self._rounds_lock:
+            self._rounds.clear()
+
+    def _mark(self, key: KeySpec, marks: Sequence[Mark]) -> list[int]:
+        shard = self._places.shard(key.provider)
+        logs = [self._places.log_of(key.provider, m.field.removeprefix("c:")) for m in marks]
+        return limiter_calls.mark(self.calls, shard, marks, who=who_am_i(), logs=logs)
+
+    # -- the life of a key ---------------------------------------------------------------------
+
+    def register_key(
+        self,
+        key: KeySpec | dict[str, Any],
+        secret: str | SecretStr | None = None,
+        *,
+        by: str | None = None,
+        reason: str = "",
+    ) -> KeySpec:
+        """Add a key for all processes that share the Redis; `keys.json` is not changed.
+
+        Args:
+            key: what `keys.json` would say of it.
+            secret: stored in the secret store, if that can be written to; None if it is there.
+            by: who does it, for the key's history; by default the login and the machine.
+
+        Raises:
+            ConfigurationError: the entry is wrong, its id is taken or was revoked, or the store
+                cannot be written to.
+            SecretError: the store did not take the secret.
+            StorageError: Redis did not answer.
+
+        Example:
+            >>> manager.register_key(                                   # doctest: +SKIP
+            ...     {"key_id": "b", "model_name": "gpt-4o-mini", "provider": "openai", "rpm": 500}
+            ... )
+        """
+        with _storage("register a key"):
+            return self._lifecycle.register(key, _secret(secret), by or who_am_i(), reason)
+
+    def rotate_key(
+        self,
+        key_id: str,
+        new_secret: str | SecretStr | None = None,
+        *,
+        by: str | None = None,
+        reason: str = "",
+    ) -> Rotation:
+        """Go over to a new secret. The key keeps its identity, its counters and its history.
+
+        All processes forget the old one with their next reservation; requests under way end with
+        it. A key that was Invalid is Available again.
+
+        Args:
+            new_secret: stored in the secret store, if that can be written to. Where it cannot,
+                change it there first: the answer says where.
+
+        Raises:
+            ConfigurationError: no such key, or it was revoked.
+            SecretError: the store did not take the secret; nothing was changed.
+            StorageError: Redis did not answer.
+        """
+        with _storage("rotate a key"):
+            return self._lifecycle.rotate(key_id, _secret(new_secret), by or who_am_i(), reason)
+
+    def revoke_key(self, key_id: str, *, by: str | None = None, reason: str = "") -> None:
+        """Take a key out of all processes for good; requests under way end. Its history stays, and
+        its id is not given again. Revoke it at the provider too.
 
         Raises:
             ConfigurationError: no such key.
             StorageError: Redis did not answer.
         """
-        key = self._known(key_id)
-        subjects = subjects_of(key)
-        marks = [Mark(subject, "", CLEAR, "") for subject in (subjects.key, subjects.group)]
-        with _storage("clear a key's mark"):
-            limiter_calls.mark(self.calls, self._places.shard(key.provider), marks)
-        with self._rounds_lock:
-            self._rounds.clear()
+        with _storage("revoke a key"):
+            self._lifecycle.revoke(key_id, by or who_am_i(), reason)
+
+    def disable(self, key_id: str, *, by: str | None = None, reason: str = "") -> bool:
+        """Take a key out of use in all processes until it is enabled. Returns whether it was used.
+
+        Raises:
+            ConfigurationError: no such key, or it was revoked.
+            StorageError: Redis did not answer.
+        """
+        with _storage("disable a key"):
+            return self._lifecycle.disable(key_id, by or who_am_i(), reason)
+
+    def enable(self, key_id: str, *, by: str | None = None, reason: str = "") -> bool:
+        """Take a key back into use in all processes, whatever kept it out. Returns whether anything
+        did.
+
+        Raises:
+            ConfigurationError: no such key, it was revoked, or `active` is false in `keys.json`.
+            StorageError: Redis did not answer.
+        """
+        with _storage("enable a key"):
+            return self._lifecycle.enable(key_id, by or who_am_i(), reason)
+
+    def history(self, key_id: str, limit: int = 100) -> list[HistoryEntry]:
+        """What changed the state of a key, of its group and of its provider: who, when, from what
+        to what, why, and in which request. The oldest comes first.
+
+        Raises:
+            ConfigurationError: nothing is known of such a key.
+            StorageError: Redis did not answer.
+        """
+        with _storage("read a key's history"):
+            return self._lifecycle.history(key_id, limit)
+
+    def revoked_keys(self) -> dict[str, str]:
+        """When keys were revoked (ISO 8601), by key id.
+
+        Raises:
+            StorageError: Redis did not answer.
+        """
+        with _storage("read which keys were revoked"):
+            self._runtime.refresh()
+        return {key_id: iso(at_ms) for key_id, at_ms in self._runtime.revoked.items()}
+
+    def secret_place(self, key_id: str) -> str:
+        """Where a key's secret is looked up, in words; never the secret.
+
+        Raises:
+            ConfigurationError: no such key.
+        """
+        return where_of(self._store(), self._known(key_id))
+
+    def use_secrets(self, store: SecretStore, forget: Callable[[str], None]) -> None:
+        """Store secrets there from now on, and call `forget` with the id of each rotated key."""
+        self._store = lambda: store
+        self._runtime.on_rotation(forget)
+
+    # -- this process alone --------------------------------------------------------------------
 
     def add_key(self, key: KeySpec | dict[str, Any]) -> KeySpec:
         """Add a key to this process at run time; `keys.json` is not changed.
@@ -326,10 +497,14 @@ class KeyManager:
             ConfigurationError: no such key.
             StorageError: Redis did not answer.
         """
+        with _storage("read what was changed at run time"):
+            self._runtime.refresh()
         return self._statuses([self._known(key_id)])[0]
 
     def get_all_key_statuses(self) -> list[KeyStatus]:
-        """The same for every key, in the order of `keys.json`."""
+        """The same for every key, in the order of `keys.json`; then those registered since."""
+        with _storage("read what was changed at run time"):
+            self._runtime.refresh()
         return self._statuses(self._registry.keys())
 
     def health_check(self) -> dict[str, Any]:
@@ -388,15 +563,30 @@ class KeyManager:
 
     def _statuses(self, keys: Sequence[KeySpec]) -> list[KeyStatus]:
         with _storage("read the keys' status"):
-            return read_statuses(self.calls, self._places, self._geometry, keys)
+            return read_statuses(
+                self.calls, self._places, self._geometry, keys, self._registry.sources_of
+            )
 
-    def _rounds_for(self, selection: Selection, avoid: Collection[str]) -> Rounds:
+    def _rounds_for(
+        self, selection: Selection, avoid: Collection[str], *, ask: bool = False
+    ) -> Rounds:
+        """What to ask for a selection.
+
+        Args:
+            ask: where nothing fits, see first whether a key was registered meanwhile.
+        """
         version, keys = self._registry.snapshot()
         place = (version, *selection.identity)
-        rounds = None if avoid else self._rounds.get(place)
+        # Of exclusions there are as many as callers like; they must not push out the others.
+        kept = self._rounds_without if selection.exclude else self._rounds
+        rounds = None if avoid else kept.get(place)
         if rounds is not None:
             return rounds
         allowed = candidates_for(keys, selection)
+        if not allowed and ask:
+            with _storage("look for keys that were registered"):
+                if self._runtime.look():
+                    return self._rounds_for(selection, avoid)
         if not allowed:
             raise NoKeys(_nothing_fits(keys, selection))
         if not self._rotate:
@@ -407,9 +597,9 @@ class KeyManager:
         rounds = plan_rounds(candidates, self._places, self._geometry)
         if not avoid:
             with self._rounds_lock:
-                if len(self._rounds) >= MOST_SELECTIONS:
-                    self._rounds.clear()
-                self._rounds[place] = rounds
+                if len(kept) >= MOST_SELECTIONS:
+                    kept.clear()
+                kept[place] = rounds
         return rounds
 
 
@@ -436,6 +626,11 @@ def build_key_manager(
         window_seconds=settings.rate_window_seconds,
         prefix=settings.redis_key_prefix,
         rotate=settings.llm_multi_key_router_enabled,
+        rules=CircuitRules(
+            failures=settings.llm_circuit_failures,
+            open_ms=round(settings.llm_circuit_seconds * 1000),
+        ),
+        store=lambda: get_secret_store(settings),
         admits_locally=settings.llm_on_redis_down == "local",
     )
 
@@ -459,5 +654,5 @@ def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:
     return f"no active key serves {selection.describe()}; configured models: {models}"
 
 
-def _clean(reason: str) -> str:
-    return " ".join(reason.split())[:200]
+def _secret(given: str | SecretStr | None) -> SecretStr | None:
+    return SecretStr(given) if isinstance(given, str) else given

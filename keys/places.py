@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from keys.selection import subjects_of
 from keys.spec import KeySpec
-from lua.limiter_types import GroupKeys, Shard
+from lua.limiter_types import GroupKeys, LogKeys, Shard
 from lua.names import Names
 
 
@@ -19,6 +20,7 @@ class Places:
         self._clustered = clustered
         self._shards: dict[str, Shard] = {}
         self._groups: dict[tuple[str, str], GroupKeys] = {}
+        self._logs: dict[tuple[str, ...], LogKeys] = {}
 
     def shard(self, provider: str) -> Shard:
         """What the groups of a provider's shard share."""
@@ -37,6 +39,7 @@ class Places:
             ratios=self._names.ratios(tag),
             routers=self._names.routers(tag),
             hears_all=not self._clustered,
+            keys=self._names.keys(tag),
         )
 
     def group(self, key: KeySpec) -> GroupKeys:
@@ -48,6 +51,24 @@ class Places:
             found = GroupKeys(names.group(*place), names.leases(*place), names.queue(*place))
             self._groups[key.provider, key.group] = found
         return found
+
+    def logs(self, key: KeySpec) -> LogKeys:
+        """Where the changes of a key's states are kept."""
+        subjects = subjects_of(key)
+        found = self._logs.get(subjects)
+        if found is None:
+            tag = self.shard(key.provider).tag
+            kept = (subjects.key, subjects.group, subjects.service)
+            found = self._logs[subjects] = LogKeys(*(self._names.log(tag, name) for name in kept))
+        return found
+
+    def registered(self) -> str:
+        """On a cluster, the providers of registered keys."""
+        return self._names.providers()
+
+    def log_of(self, provider: str, subject: str) -> str:
+        """Where the changes of one subject of a provider's shard are kept."""
+        return self._names.log(self.shard(provider).tag, subject)
 
     def reservation(self, shard: Shard, reservation_id: str) -> str:
         """The record of a reservation."""

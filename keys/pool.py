@@ -26,6 +26,8 @@ MAX_CANDIDATES = 32
 FIRST_DRAW = 8
 """So many of a larger pool are looked at first: while there is room, one of them is taken."""
 
+PASSED_OVER_BY_MARK = (Refusal.COOLING, Refusal.CIRCUIT)
+
 MEMORY_SECONDS = 5.0
 """So long a cooldown is believed without asking; somebody may have ended it."""
 
@@ -158,7 +160,7 @@ class Pool:
         now = self._clock()
         blocked = dict(self._blocked)
         for passed in passed_over:
-            seconds = MEMORY_SECONDS if passed.why is Refusal.COOLING else self._full_memory
+            seconds = MEMORY_SECONDS if passed.why in PASSED_OVER_BY_MARK else self._full_memory
             if passed.why is Refusal.TOO_LARGE:
                 continue  # another request may be smaller
             if passed.until_ms > 0:
@@ -223,11 +225,13 @@ def _id(packed: Packed) -> str:
 
 def _row(key: KeySpec, policy: int, geometry: Geometry) -> str:
     limits = (key.rpm, key.tpm, key.itpm, key.otpm, key.rpd, key.tpd, key.max_parallel)
+    *names, service = subjects_of(key)
     row = (
-        *subjects_of(key),
+        *names,
         *(limit or 0 for limit in limits),
         *burst_of(key, geometry),
         policy + 1,
+        service,
     )
     return "|".join(str(part) for part in row)
 

@@ -1,11 +1,12 @@
-"""The keys in force: what `keys.json` says now, plus what this process added or removed."""
+"""The keys in force: what `keys.json` says now, what was changed at run time for all processes, and
+what this process added or removed."""
 
 from __future__ import annotations
 
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -37,9 +38,10 @@ class _InForce:
 class KeyRegistry:
     """Holds the keys in force and follows edits of the file. Safe to use from many threads.
 
-    **Precedence.** What a program says at run time wins over the file, for this process alone and
-    until it says otherwise: `add` puts a key in, or in the place of the file's entry of that id;
-    `remove` hides the file's entry. Both outlive reloads of the file.
+    **Precedence.** A revoked key is out, whatever else is said. Then wins what this process says,
+    for itself alone and until it says otherwise: `add` puts a key in, or in the place of another
+    entry of that id; `remove` hides it. Then what all processes share (`share`), then the file. All
+    of it outlives reloads of the file.
 
     An edit is noticed by the file's inode, size and times, through symlinks, so that editors that
     save by renaming and swapped mounts (ConfigMaps) are seen. A bad edit changes nothing but
@@ -73,6 +75,8 @@ class KeyRegistry:
         self._lock = Lock()
         self._in_force = _InForce()
         self._from_file: tuple[KeySpec, ...] = ()
+        self._shared: dict[str, KeySpec] = {}
+        self._revoked: frozenset[str] = frozenset()
         self._added: dict[str, KeySpec] = {}
         self._removed: set[str] = set()
         self._signature: _Signature | None = None
@@ -107,6 +111,54 @@ class KeyRegistry:
     def get(self, key_id: str) -> KeySpec | None:
         """The key of that id as of the last look at the file, or None."""
         return self._in_force.by_id.get(key_id)
+
+    def every_key(self) -> tuple[KeySpec, ...]:
+        """All keys that are known from anywhere, those out of force too."""
+        return (*self._from_file, *self._shared.values(), *self._added.values())
+
+    def find(self, key_id: str) -> KeySpec | None:
+        """The key of that id from anywhere, also one that is out of force; or None."""
+        found = self._in_force.by_id.get(key_id)
+        return found or next((s for s in self.every_key() if s.key_id == key_id), None)
+
+    def check(self, spec: KeySpec) -> None:
+        """Whether a key could stand beside those in force.
+
+        Raises:
+            ConfigurationError: it could not; the message says why.
+        """
+        problem = _first_conflict((*self._in_force.keys, spec))
+        if problem is not None:
+            raise ConfigurationError(problem)
+
+    def sources_of(self, key_id: str) -> tuple[str, ...]:
+        """Where a key comes from, the one that wins first: "revoked", "this process", "run time",
+        "keys.json"."""
+        holds = {
+            "revoked": key_id in self._revoked,
+            "this process": key_id in self._added or key_id in self._removed,
+            "run time": key_id in self._shared,
+            "keys.json": any(spec.key_id == key_id for spec in self._from_file),
+        }
+        return tuple(source for source, held in holds.items() if held)
+
+    def share(self, shared: Mapping[str, KeySpec], revoked: Collection[str]) -> None:
+        """Put in force what all processes share: keys that were registered at run time, and the ids
+        of those that were revoked. One that cannot stand beside the others is left out and told."""
+        rejected: list[Event] = []
+        with self._lock:
+            self._shared, self._revoked = {}, frozenset(revoked)
+            keys = self._merge(self._from_file)
+            for key_id, spec in shared.items():
+                self._shared[key_id] = spec
+                problem = _first_conflict(self._merge(self._from_file))
+                if problem is None:
+                    keys = self._merge(self._from_file)
+                else:
+                    del self._shared[key_id]
+                    rejected.append(KeysRejected(f"{key_id}, registered at run time", problem))
+            self._put_in_force(keys, self._in_force.problem)
+        _emit_all(rejected)
 
     @property
     def version(self) -> int:
@@ -144,13 +196,15 @@ class KeyRegistry:
             ConfigurationError: it cannot stand beside a key that is in force.
         """
         with self._lock:
-            added = {**self._added, spec.key_id: spec}
-            keys = _merge(self._from_file, added, self._removed - {spec.key_id})
+            before = self._added, self._removed
+            self._added = {**self._added, spec.key_id: spec}
+            self._removed = self._removed - {spec.key_id}
+            keys = self._merge(self._from_file)
             problem = _first_conflict(keys)
             if problem is None:
-                self._added = added
-                self._removed.discard(spec.key_id)
                 self._put_in_force(keys, self._in_force.problem)
+            else:
+                self._added, self._removed = before
         if problem is not None:
             raise ConfigurationError(problem)
 
@@ -164,7 +218,7 @@ class KeyRegistry:
             known = key_id in self._in_force.by_id
             self._added.pop(key_id, None)
             self._removed.add(key_id)
-            keys = _merge(self._from_file, self._added, self._removed)
+            keys = self._merge(self._from_file)
             self._put_in_force(keys, self._in_force.problem)
             if self._in_force.problem is not None:  # the key may be what the file clashed with
                 self._last_seen, self._settled = None, False
@@ -193,7 +247,7 @@ class KeyRegistry:
         except ConfigurationError as error:
             problem = str(error)
         else:
-            keys = _merge(specs, self._added, self._removed)
+            keys = self._merge(specs)
             problem = problem or _first_conflict(keys)
         if problem:
             self._put_in_force(self._in_force.keys, problem)
@@ -202,6 +256,17 @@ class KeyRegistry:
             self._from_file = specs
             self._put_in_force(keys, None)
             events.append(KeysLoaded(self._name, len(keys)))
+
+    def _merge(self, from_file: tuple[KeySpec, ...]) -> tuple[KeySpec, ...]:
+        """The keys in force, in the file's order, then those registered, then those added."""
+        found = {spec.key_id: spec for spec in from_file}
+        found.update(self._shared)
+        for key_id in self._removed:
+            found.pop(key_id, None)
+        found.update(self._added)
+        for key_id in self._revoked:
+            found.pop(key_id, None)
+        return tuple(found.values())
 
     def _put_in_force(self, keys: tuple[KeySpec, ...], problem: str | None) -> None:
         now = self._in_force
@@ -261,14 +326,6 @@ def _signature(path: Path) -> _Signature | None:
     except (OSError, ValueError):
         return None
     return seen.st_mtime_ns, seen.st_ctime_ns, seen.st_size, seen.st_ino, seen.st_dev
-
-
-def _merge(
-    from_file: tuple[KeySpec, ...], added: Mapping[str, KeySpec], removed: set[str]
-) -> tuple[KeySpec, ...]:
-    ids = {spec.key_id for spec in from_file}
-    kept = [added.get(s.key_id, s) for s in from_file if s.key_id not in removed]
-    return (*kept, *(spec for key_id, spec in added.items() if key_id not in ids))
 
 
 def _first_conflict(keys: tuple[KeySpec, ...]) -> str | None:

@@ -10,7 +10,7 @@ from core.types import ProviderQuota, Usage
 from keys.policies import Need
 from keys.pool import Plan
 from keys.spec import KeySpec
-from lua.limiter_types import NEVER, Charge, Mark, NoRoom, Refusal, Shard, Weights
+from lua.limiter_types import NEVER, WELL, Charge, LifeSign, Mark, NoRoom, Refusal, Shard, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Reservation:
     Args:
         ready_at: the monotonic time (s) at which Redis counts the request; it is to be sent now.
         waited: seconds that it stood in the queue.
+        secret_version: of the key's secret, as far as this process knows.
         lease_seconds: how long it holds what does not age if this process dies.
     """
 
@@ -44,6 +45,7 @@ class Reservation:
     shard: Shard
     ready_at: float
     waited: float = 0.0
+    secret_version: int = 0
     lease_seconds: float = 0.0
 
 
@@ -58,6 +60,7 @@ class End:
         late: seconds from `Reservation.ready_at` to the sending.
         usage: what the provider says it used.
         quotas: what the provider said of its limits.
+        life_sign: what it tells of the service.
     """
 
     charge: Charge
@@ -66,6 +69,7 @@ class End:
     late: float = 0.0
     usage: Usage | None = None
     quotas: tuple[ProviderQuota, ...] = ()
+    life_sign: LifeSign = WELL
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +78,12 @@ class Refused:
 
     Args:
         retry_after: seconds until one has, at the latest; None if nobody knows.
+        broken: open circuits alone stand in the way: the providers fail, no limit is met.
     """
 
     retry_after: float | None
     reason: str
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +104,7 @@ WORDS = {
     Refusal.IN_FLIGHT: "busy",
     Refusal.QUEUED: "with others waiting for them",
     Refusal.COOLING: "cooling down or out of rotation",
+    Refusal.CIRCUIT: "with an open circuit, as they or their provider kept failing",
     Refusal.TOO_LARGE: "too small for this request",
 }
 """Why keys were passed over, in words that follow their number."""
@@ -121,4 +128,5 @@ def refused(refusals: Sequence[NoRoom], need: Need) -> Refused:
         for passed in refusal.passed_over:
             counts[passed.why] = counts.get(passed.why, 0) + 1
     reason = ", ".join(f"{counts[why]} {word}" for why, word in WORDS.items() if why in counts)
-    return Refused(min(waits) if waits else None, f"no key has room now: {reason}")
+    broken = counts.keys() <= {Refusal.CIRCUIT, Refusal.TOO_LARGE}
+    return Refused(min(waits) if waits else None, f"no key has room now: {reason}", broken)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from keys.spec import KeySpec, Purpose
 
@@ -24,6 +26,9 @@ class Selection:
         models: in the caller's order; empty allows every model.
         tags: labels that a key must carry.
         workload: `light`, `medium` or `heavy`; a key without such a tag serves any.
+        providers: in the caller's order; empty allows every provider. Of one model's keys, those of
+            the first are tried first.
+        exclude: ids of keys that may not serve.
         rule: what else a key must fulfil.
         serves: what for.
     """
@@ -31,6 +36,8 @@ class Selection:
     models: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     workload: str | None = None
+    providers: tuple[str, ...] = ()
+    exclude: frozenset[str] = frozenset()
     rule: KeyRule | None = None
     serves: Purpose = "chat"
 
@@ -38,7 +45,15 @@ class Selection:
     def identity(self) -> tuple[object, ...]:
         """What makes two selections the same."""
         tags = tuple(sorted(self.tags.items()))
-        return self.models, tags, self.workload, self.rule, self.serves
+        return (
+            self.models,
+            tags,
+            self.workload,
+            self.providers,
+            self.exclude,
+            self.rule,
+            self.serves,
+        )
 
     def describe(self) -> str:
         """The selection in words, for an error."""
@@ -49,6 +64,11 @@ class Selection:
             parts.append("tags " + ", ".join(f"{k}={v}" for k, v in sorted(self.tags.items())))
         if self.workload:
             parts.append(f"workload {self.workload}")
+        if self.providers:
+            parts.append("provider " + " or ".join(self.providers))
+        if self.exclude:
+            count = len(self.exclude)
+            parts.append(f"{count} key{'' if count == 1 else 's'} excluded")
         described = " with ".join(parts) or "any model"
         return described if self.serves == "chat" else f"embeddings of {described}"
 
@@ -62,10 +82,15 @@ class Candidate:
 
 
 def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candidate, ...]:
-    """The active keys that the selection allows, by the caller's model order, then priority."""
+    """The active keys that the selection allows, by the caller's order of models, then that of
+    providers, then priority."""
     found = []
     for key in keys:
         if not key.active or key.purpose != selection.serves:
+            continue
+        if key.key_id in selection.exclude:
+            continue
+        if selection.providers and key.provider not in selection.providers:
             continue
         if selection.rule is not None and not selection.rule.allows(key):
             continue
@@ -78,11 +103,11 @@ def candidates_for(keys: Sequence[KeySpec], selection: Selection) -> tuple[Candi
         ):
             continue
         model = selection.models.index(key.model_name) if selection.models else 0
-        found.append((model, key.priority, key))
-    ranks = sorted({(model, priority) for model, priority, _ in found})
-    tiers = {rank: tier for tier, rank in enumerate(ranks)}
-    found.sort(key=lambda entry: entry[:2])
-    return tuple(Candidate(key, tiers[model, priority]) for model, priority, key in found)
+        provider = selection.providers.index(key.provider) if selection.providers else 0
+        found.append(((model, provider, key.priority), key))
+    tiers = {rank: tier for tier, rank in enumerate(sorted({rank for rank, _ in found}))}
+    found.sort(key=lambda entry: entry[0])
+    return tuple(Candidate(key, tiers[rank]) for rank, key in found)
 
 
 def first_of_each_model(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
@@ -94,16 +119,24 @@ def first_of_each_model(candidates: Sequence[Candidate]) -> tuple[Candidate, ...
 
 
 def without(candidates: Sequence[Candidate], avoided: Collection[str]) -> tuple[Candidate, ...]:
-    """Leave out the keys of which any subject (see `subjects_of`) is avoided."""
-    return tuple(c for c in candidates if not any(s in avoided for s in subjects_of(c.key)))
+    """Leave out the keys of which any subject, or the model at its service, is avoided."""
+    return tuple(
+        c
+        for c in candidates
+        if model_at(c.key) not in avoided and not any(s in avoided for s in subjects_of(c.key))
+    )
 
 
 class Subjects(NamedTuple):
-    """The names under which a provider, a key and its group are marked or avoided."""
+    """The names under which a provider, a key, its group and its service are marked or avoided.
+
+    A service is a provider at one address: what happens at one says nothing of another.
+    """
 
     provider: str
     key: str
     group: str
+    service: str
 
 
 def subjects_of(key: KeySpec) -> Subjects:
@@ -113,4 +146,36 @@ def subjects_of(key: KeySpec) -> Subjects:
         >>> subjects_of(KeySpec(key_id="a", model_name="m", provider="openai")).group
         'g:openai/a'
     """
-    return Subjects(f"p:{key.provider}", f"k:{key.key_id}", f"g:{key.provider}/{key.group}")
+    return _subjects(key.provider, key.key_id, key.group, key.base_url)
+
+
+@lru_cache(maxsize=8192)  # each attempt asks for them several times
+def _subjects(provider: str, key_id: str, group: str, base_url: str | None) -> Subjects:
+    return Subjects(
+        f"p:{provider}",
+        f"k:{key_id}",
+        f"g:{provider}/{group}",
+        _service(provider, base_url),
+    )
+
+
+def model_at(key: KeySpec) -> str:
+    """The name under which a model is avoided at one service, while others of it are not.
+
+    Example:
+        >>> model_at(KeySpec(key_id="a", model_name="m", provider="openai"))
+        'm:openai/m'
+    """
+    return f"m:{_service(key.provider, key.base_url)[2:]}/{key.model_name}"
+
+
+@lru_cache(maxsize=1024)
+def _service(provider: str, base_url: str | None) -> str:
+    if base_url is None:
+        return f"s:{provider}"
+    try:
+        parts = urlsplit(base_url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"s:{provider}@{parts.hostname or ''}{port}"
+    except ValueError:  # no address at all; the first request says so
+        return f"s:{provider}@"

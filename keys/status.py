@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 from core.redis_calls import Calls
@@ -11,6 +11,7 @@ from keys.selection import subjects_of
 from keys.spec import KeySpec
 from lua import limiter_calls
 from lua.limiter_types import UNTIL_SOMEBODY_ACTS, Geometry, GroupUse
+from lua.states import KeyState
 
 
 class LimitUse(TypedDict):
@@ -20,9 +21,18 @@ class LimitUse(TypedDict):
     limit: int | None
 
 
+class Circuits(TypedDict):
+    """The circuits of a key and of its service, which is its provider at one address: each
+    "closed", "open" or "half-open"."""
+
+    key: str
+    service: str
+
+
 class KeyStatus(TypedDict):
     """One key as it stands. `available` tells whether a request may be given to it now;
-    `cooldown_seconds` is None for a mark that lasts until somebody acts."""
+    `cooldown_seconds` is None for a mark that lasts until somebody acts. `source` says where the
+    key comes from, what wins first: "this process", "run time", "keys.json"."""
 
     key_id: str
     provider: str
@@ -40,10 +50,16 @@ class KeyStatus(TypedDict):
     rpd: LimitUse
     tpd: LimitUse
     parallel: LimitUse
+    circuits: Circuits
+    source: str
 
 
 def read_statuses(
-    redis: Calls, places: Places, geometry: Geometry, keys: Sequence[KeySpec]
+    redis: Calls,
+    places: Places,
+    geometry: Geometry,
+    keys: Sequence[KeySpec],
+    sources_of: Callable[[str], Sequence[str]],
 ) -> list[KeyStatus]:
     """Read every key's counters, one round trip a shard.
 
@@ -61,7 +77,7 @@ def read_statuses(
             fields=["|".join(subjects_of(key)) for key in own],
         )
         for key, use in zip(own, uses, strict=True):
-            found[key.key_id] = _status(key, use, now_ms)
+            found[key.key_id] = _status(key, use, now_ms, sources_of(key.key_id))
     return [found[key.key_id] for key in keys]
 
 
@@ -84,10 +100,14 @@ def describe(statuses: Sequence[KeyStatus], problem: str | None) -> dict[str, An
     }
 
 
-def _status(key: KeySpec, use: GroupUse, now_ms: int) -> KeyStatus:
+def _status(key: KeySpec, use: GroupUse, now_ms: int, sources: Sequence[str]) -> KeyStatus:
     until, state, reason = use.blocked_until_ms, use.state, use.reason
+    source = " over ".join(sources)
     if not key.active:
-        state, reason = "disabled", "active is false in keys.json"
+        state, reason = KeyState.DISABLED, f"active is false in {sources[0]}"
+    for name, circuit in (("key", use.key_circuit), ("provider", use.service_circuit)):
+        if until == 0 and circuit.until_ms > now_ms:
+            until, reason = circuit.until_ms, f"the {name}'s circuit is open: {circuit.reason}"
     return KeyStatus(
         key_id=key.key_id,
         provider=key.provider,
@@ -107,4 +127,6 @@ def _status(key: KeySpec, use: GroupUse, now_ms: int) -> KeyStatus:
         rpd=LimitUse(used=use.requests_today, limit=key.rpd),
         tpd=LimitUse(used=use.tokens_today, limit=key.tpd),
         parallel=LimitUse(used=use.in_flight, limit=key.max_parallel),
+        circuits=Circuits(key=use.key_circuit.state, service=use.service_circuit.state),
+        source=source,
     )

@@ -34,9 +34,14 @@ def checked(request: ChatRequest) -> ChatRequest:
         value = getattr(request, name)
         if value is not None and (not isinstance(value, str) or not value):
             raise InvalidRequest(f"{name} must be a text or None, not {value!r}")
-    for model in request.fallback_models:
-        if not isinstance(model, str) or not model:
-            raise InvalidRequest(f"fallback_models must hold names of models, not {model!r}")
+    for name, what in (
+        ("fallback_models", "names of models"),
+        ("allowed_providers", "names of providers"),
+        ("exclude_keys", "ids of keys"),
+    ):
+        for text in getattr(request, name):
+            if not isinstance(text, str) or not text:
+                raise InvalidRequest(f"{name} must hold {what}, not {text!r}")
     least = 1 if request.messages else 0  # embeddings have no output
     for name in ("expected_completion_tokens", "max_output_tokens"):
         _whole(name, getattr(request, name), at_least=least, at_most=MOST_TOKENS)
@@ -94,6 +99,20 @@ def texts(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise InvalidRequest(f"{name} must be a list of texts, not {value!r}")
     return tuple(value)
+
+
+def some_texts(name: str, value: Any) -> tuple[Any, ...]:
+    """The same for what may be left out (None) but not be empty, which would allow nothing.
+
+    Raises:
+        InvalidRequest: it is empty, one text, or nothing that can be gone through.
+    """
+    if value is None:
+        return ()
+    found = texts(name, value)
+    if not found:
+        raise InvalidRequest(f"{name} is empty and so allows none; name some, or leave it out")
+    return found
 
 
 def mapping(name: str, value: Any) -> dict[Any, Any]:

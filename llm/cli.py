@@ -8,29 +8,25 @@ from __future__ import annotations
 import io
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.text import Text
+from rich.console import Console
 from typer.core import TyperGroup
 
-from core.errors import InvalidRequest, RouterError, StorageError
+from core.errors import InvalidRequest, RouterError
 from core.settings import Settings
 from core.types import Reply
 from llm import tables
 from llm.health_command import cli_settings
+from llm.keys_cli import keys_app
 from llm.talk import new_id, note, show_outcome, talk
 
 if TYPE_CHECKING:
     from conversation.store import ConversationStore
-    from keys.manager import KeyManager
 
-_WATCH_SECONDS = 1.0
 _CHAT_WAIT_SECONDS = 30.0
 _TURNS_SHOWN = 3
 _EPILOG = """\
@@ -69,6 +65,8 @@ app = typer.Typer(
     epilog=_EPILOG,
     help="Send prompts to language models over many API keys, within every key's limits.",
 )
+
+app.add_typer(keys_app, name="keys")
 
 Model = Annotated[str | None, typer.Option("--model", "-m", help="The model to try first.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="How it should behave.")]
@@ -200,37 +198,6 @@ def chat(
 
 
 @app.command()
-def keys(
-    seconds: Annotated[
-        float | None, typer.Argument(min=0.1, help="With --watch: the seconds between two looks.")
-    ] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Show how every key fares: its use of each limit, and why it is passed over.
-
-    Exit code 0 whether keys may serve or not; see the health check for that.
-    """
-    if seconds is not None and not watch:
-        raise typer.BadParameter("SECONDS belongs to --watch: python -m llm keys --watch 2")
-    if watch and as_json:
-        raise typer.BadParameter("--watch and --json do not go together")
-    from core.redis_connection import open_redis
-    from keys.manager import build_key_manager
-
-    settings = cli_settings()
-    with open_redis(settings) as connection:
-        manager = build_key_manager(settings, connection)
-        console = Console()
-        if as_json:
-            typer.echo(json.dumps(manager.get_all_key_statuses(), indent=2))
-        elif watch:
-            _watch(console, lambda: _keys_view(console, manager, watched=True), seconds)
-        else:
-            console.print(_keys_view(console, manager, watched=False))
-
-
-@app.command()
 def explain(
     prompt: Annotated[str, typer.Argument(help="The prompt that would be sent.")],
     model: Model = None,
@@ -303,35 +270,3 @@ def _prompt(given: str | None) -> str:
     except UnicodeError:  # also bytes that Python let pass as lone surrogates
         raise typer.BadParameter("the prompt is not text in UTF-8") from None
     return text
-
-
-def _keys_view(console: Console, manager: KeyManager, *, watched: bool) -> RenderableType:
-    try:
-        statuses = manager.get_all_key_statuses()
-    except StorageError as error:
-        if not watched:
-            raise
-        return Text(str(error), "red")
-    ascii_only = console.options.ascii_only
-    table = tables.keys_table(statuses, console.width, steady=watched, ascii_only=ascii_only)
-    below = [Text(manager.registry.problem, "yellow")] if manager.registry.problem else []
-    if not watched:
-        passed_over = [status for status in statuses if status["reason"]]
-        below += [Text(f"{s['key_id']}: {s['reason']}", "dim") for s in passed_over]
-    return Group(table, *([Text()] if below else []), *below)
-
-
-def _watch(console: Console, view: Callable[[], RenderableType], seconds: float | None) -> None:
-    """Show `view` again and again until Ctrl-C: in its place on a terminal, else one by one."""
-    animated = console.is_terminal and not console.is_dumb_terminal
-    live = Live(console=console, auto_refresh=False) if animated else None
-    try:
-        with live or nullcontext():
-            while True:
-                if live is not None:
-                    live.update(Group(view(), Text("\nCtrl-C ends this", "dim")), refresh=True)
-                else:
-                    console.print(view(), "")
-                time.sleep(seconds or _WATCH_SECONDS)
-    except KeyboardInterrupt:
-        return

@@ -17,6 +17,7 @@ from llm.providers.registry import ProviderRegistry, get_provider_registry
 from llm.router import RequestRouter
 from llm.routing.drivers import Parts
 from llm.routing.flow import RetryRules, Surroundings
+from llm.routing.retry_budget import RetryBudget
 from llm.tokens import TokenCounter, load_tiktoken
 from lua.names import Names
 from observability.logs import follow_with_logs
@@ -128,11 +129,13 @@ def _assemble(
         conversations=ConversationStore(keys.calls, names, settings.conversation_ttl_seconds),
         limiter=build_rate_limiter(settings, keys.calls, keys.routers_while_away),
     )
+    keys.use_secrets(store, driver.secrets.forget)
     around = Surroundings(
         rules=RetryRules(settings.llm_max_retries, settings.llm_base_backoff_ms / 1000),
         tokens=TokenCounter(load_tiktoken),
         models_of=keys.models_of,
         ratio_of=keys.ratio_of,
+        budget=RetryBudget(settings.llm_retry_budget),
         abilities_of=driver.providers.abilities_of,
         keys_of=keys.keys_of,
         embedding_limits_of=driver.providers.embedding_limits_of,

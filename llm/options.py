@@ -7,7 +7,9 @@ from typing import Any, TypedDict
 
 from core.content import NO_OPTIONS, Options
 from core.errors import InvalidRequest
-from core.neutral import message_of, response_format_of, sendable, tool_choice_of, tool_of
+from core.neutral import message_of
+from core.neutral_options import response_format_of, tool_choice_of, tool_of
+from core.reading import sendable
 from core.tool_results import check_results
 from core.types import Message
 

@@ -12,7 +12,14 @@ from conversation.identifiers import check_identifier
 from core.content import NO_OPTIONS, Options
 from core.settings import Settings
 from core.types import ChatRequest, EmbeddingRequest, Message
-from llm.arguments import checked, checked_dimensions, embeddable, mapping, texts
+from llm.arguments import (
+    checked,
+    checked_dimensions,
+    embeddable,
+    mapping,
+    some_texts,
+    texts,
+)
 from llm.options import Extras, messages_of, options_of
 
 Messages = Sequence[Message | Mapping[str, Any]]
@@ -45,12 +52,14 @@ class Requests:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
         idle_timeout: float | None = None,
         messages: Messages | None = None,
         **extras: Unpack[Extras],
     ) -> ChatRequest:
         """Args:
-            prompt: what to ask.
+        prompt: what to ask.
         model_preference: the model to try first; None lets any configured key serve.
         system_prompt: how the model should behave.
         expected_completion_tokens: what the answer will probably have; it is reserved.
@@ -61,9 +70,13 @@ class Requests:
             default `LLM_REQUEST_TIMEOUT_SECONDS`.
         max_wait: seconds to wait when every key is full; 0 refuses at once.
         priority: higher is served first among those that wait.
-        fallback_models: what else may answer, in this order.
+        fallback_models: what else may answer, in this order: when the preferred model has no
+            room, fails, or refuses the prompt for its content.
         workload: `light`, `medium` or `heavy`: keys tagged so, or not tagged.
         tags: labels that a key must carry.
+        allowed_providers: who may be asked; of one model's keys, those of the first are tried
+            first. None allows all.
+        exclude_keys: ids of keys that may not serve.
         idle_timeout: of a stream, the seconds of silence after which it is given up; by
             default `LLM_STREAM_IDLE_SECONDS`.
         messages: in the prompt's place, the whole exchange as dicts of `role` and `content`,
@@ -80,6 +93,8 @@ class Requests:
             tags,
             timeout,
             idle_timeout,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -109,6 +124,8 @@ class Requests:
         fallback_models: Sequence[str] = (),
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
         idle_timeout: float | None = None,
         keep_partial: bool = False,
         messages: Messages | None = None,
@@ -121,9 +138,8 @@ class Requests:
         metadata: JSON values kept with the conversation.
         keep_partial: of a stream, whether the turn is kept as far as it came when it is cut.
         prompt, model_preference, expected_completion_tokens, max_output_tokens, temperature,
-        timeout, max_wait, priority, fallback_models, workload, tags, idle_timeout, messages,
-        extras: as for
-            `send_one_shot`.
+            timeout, max_wait, priority, fallback_models, workload, tags, allowed_providers,
+            exclude_keys, idle_timeout, messages, extras: as for `send_one_shot`.
         """
         return self._request(
             prompt,
@@ -133,6 +149,8 @@ class Requests:
             tags,
             timeout,
             idle_timeout,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from core.types import Attempt
 from keys.explain import KeyExplanation
+from keys.lifecycle import HistoryEntry
 from keys.status import KeyStatus, LimitUse
 
 BAR_CELLS = 8
@@ -142,6 +143,44 @@ def explain_table(explained: Sequence[KeyExplanation]) -> Table:
             Text(entry["why"]),
         )
     return table
+
+
+def sources_table(statuses: Sequence[KeyStatus]) -> Table:
+    """Of each key its state, its circuits, and where it comes from."""
+    table = _plain_table("key", "model", "state", "circuit", "provider's circuit", "from", "reason")
+    for status in statuses:
+        table.add_row(
+            Text(status["key_id"]),
+            Text(status["model_name"]),
+            _state(status),
+            _circuit(status["circuits"]["key"]),
+            _circuit(status["circuits"]["service"]),
+            Text(status["source"]),
+            Text(status["reason"], "dim"),
+        )
+    return table
+
+
+def history_table(entries: Sequence[HistoryEntry]) -> Table:
+    """The changes of a key's state, the oldest first."""
+    table = _plain_table("when", "whose", "from", "to", "until", "who", "why", "request")
+    for entry in entries:
+        after = entry["after"]
+        table.add_row(
+            Text(entry["at"].replace("T", " ")[:19]),
+            Text(entry["subject"]),
+            Text(entry["before"]),
+            Text(after, _STYLES.get(after, "")),
+            Text((entry["until"] or "").replace("T", " ")[:19]),
+            Text(entry["who"]),
+            Text(entry["why"]),
+            Text(entry["request_id"][:12], "dim"),
+        )
+    return table
+
+
+def _circuit(state: str) -> Text:
+    return Text(state, {"open": "red", "half-open": "yellow"}.get(state, ""))
 
 
 def conversations_table(conversations: Sequence[Mapping[str, Any]]) -> Table:

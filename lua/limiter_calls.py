@@ -7,18 +7,22 @@ from typing import Any
 
 from core.redis_calls import Calls
 from core.redis_watch import StateLost
+from lua.circuits import read_circuit
 from lua.limiter_types import (
     NO_PATIENCE,
+    UNTIL_SOMEBODY_ACTS,
     Explanation,
     Geometry,
     GroupKeys,
     GroupUse,
+    LogKeys,
     Mark,
     NoRoom,
     PassedOver,
     Patience,
     Refusal,
     Reserved,
+    Settled,
     Settlement,
     Shard,
     Turn,
@@ -26,6 +30,7 @@ from lua.limiter_types import (
     Weights,
 )
 from lua.loader import ScriptCall, load
+from lua.states import KeyState
 
 
 def reserve(
@@ -86,12 +91,13 @@ def reserve(
     )
     if answer[0] == 3:
         raise StateLost("the server was restarted, replaced or emptied")
-    if answer[0] == 1:
-        return Reserved(answer[1], answer[2] - 1, answer[3], _passed_over(answer[4:]))
-    if answer[0] == 2:
-        pairs = zip(answer[2::2], answer[3::2], strict=True)
-        return Waits(answer[1], tuple((candidate - 1, at) for candidate, at in pairs))
-    return NoRoom(answer[1], answer[2], _passed_over(answer[3:]))
+    outcome, now, changes = answer[:3]
+    if outcome == 1:
+        return Reserved(now, answer[3] - 1, answer[4], _passed_over(answer[5:]), changes)
+    if outcome == 2:
+        pairs = zip(answer[3::2], answer[4::2], strict=True)
+        return Waits(now, tuple((candidate - 1, at) for candidate, at in pairs), changes)
+    return NoRoom(now, answer[3], _passed_over(answer[4:]), changes)
 
 
 def settle_call(
@@ -101,11 +107,13 @@ def settle_call(
     reservation_key: str,
     reservation_id: str,
     group: GroupKeys,
+    logs: LogKeys,
     settlement: Settlement,
     now_ms: int | None = None,
 ) -> ScriptCall:
-    """The settlement of a reservation, to be run alone or in a pipeline; see `settled_ratio`."""
+    """The settlement of a reservation, to be run alone or in a pipeline; see `read_settled`."""
     charge, told, lesson = settlement.charge, settlement.told, settlement.lesson
+    life_sign = settlement.life_sign
     return ScriptCall(
         load("settle"),
         (
@@ -117,6 +125,8 @@ def settle_call(
             group.leases,
             group.queue,
             shard.ratios,
+            shard.keys,
+            *logs,
         ),
         (
             "" if now_ms is None else now_ms,
@@ -135,15 +145,22 @@ def settle_call(
             lesson.model,
             lesson.estimated,
             lesson.real,
+            int(life_sign.pulse),
+            life_sign.wait_ms,
+            life_sign.why,
+            settlement.rules.packed,
+            settlement.secret_version,
             *(arg for mark in settlement.marks for arg in mark.args),
         ),
     )
 
 
-def settled_ratio(answer: Sequence[int]) -> float | None:
-    """The model's ratio of real to estimated input tokens that a settlement returned, or None if
-    it taught nothing or had been settled before."""
-    return answer[2] / 1000 if answer[0] == 1 and answer[2] else None
+def read_settled(answer: Sequence[int]) -> Settled:
+    """What `settle_call` answered; of a reservation that was settled before, nothing."""
+    if answer[0] != 1:
+        return Settled()
+    ratio, opened = answer[2], answer[3]
+    return Settled(ratio / 1000 if ratio else None, bool(opened & 1), bool(opened & 2))
 
 
 def ratios(redis: Calls, shard: Shard) -> dict[str, float]:
@@ -187,15 +204,25 @@ def leave(
 
 
 def mark(
-    redis: Calls, shard: Shard, marks: Sequence[Mark], *, now_ms: int | None = None
+    redis: Calls,
+    shard: Shard,
+    marks: Sequence[Mark],
+    *,
+    who: str,
+    logs: Sequence[str],
+    now_ms: int | None = None,
 ) -> list[int]:
     """Pass keys over, or clear that (milliseconds CLEAR).
 
+    Args:
+        who: does it, for the log.
+        logs: of each mark's subject the Redis key of its log.
+
     Returns:
-        For each mark until when it holds (Redis ms; -1 open, 0 cleared).
+        For each mark until when it holds (Redis ms; -1 open, 0 cleared, IS_DISABLED refused).
     """
-    args = ["" if now_ms is None else now_ms, *(arg for m in marks for arg in m.args)]
-    answer = load("mark").run(redis, [shard.health], args)
+    args = ["" if now_ms is None else now_ms, who, *(arg for m in marks for arg in m.args)]
+    answer = load("mark").run(redis, [shard.health, *logs], args)
     return [int(until) for until in answer[1:]]
 
 
@@ -221,7 +248,7 @@ def status(
     """What keys have used; changes nothing.
 
     Args:
-        fields: for each key "p:<provider>|k:<key id>|g:<provider>/<group>".
+        fields: for each key "p:<provider>|k:<key id>|g:<provider>/<group>|s:<service>".
 
     Returns:
         The time of Redis (ms), and a GroupUse for each key.
@@ -231,7 +258,8 @@ def status(
         [shard.health, *(key for g in groups for key in (g.ring, g.leases))],
         ["" if now_ms is None else now_ms, *geometry.args, *fields],
     )
-    return answer[0], [_use(answer[at : at + 9]) for at in range(1, len(answer), 9)]
+    now = answer[0]
+    return now, [_use(answer[at : at + _USE], now) for at in range(1, len(answer), _USE)]
 
 
 def explain(
@@ -261,8 +289,8 @@ def explain(
         ],
     )
     found = []
-    for at in range(1, len(answer), 14):
-        why, until, room, share, waiting, *uses = answer[at : at + 14]
+    for at in range(1, len(answer), 5 + _USE):
+        why, until, room, share, waiting, *uses = answer[at : at + 5 + _USE]
         found.append(
             Explanation(
                 why=Refusal(why) if why else None,
@@ -270,7 +298,7 @@ def explain(
                 room=room / 1000,
                 share=share / 1000,
                 waiting=waiting,
-                use=_use(uses),
+                use=_use(uses, answer[0]),
             )
         )
     return answer[0], found
@@ -280,16 +308,34 @@ def _packed(weights: Sequence[Weights]) -> list[str]:
     return [f"{w.tokens}|{w.input}|{w.output}|{w.day_end_ms}" for w in weights]
 
 
-def _use(values: Sequence[Any]) -> GroupUse:
-    r, t, i, o, held, in_flight, r_today, t_today, text = values
-    return GroupUse(r, t, i, o, held, in_flight, r_today, t_today, *_mark(text))
+_USE = 11
+"""So many values tell the use of a group; see includes/use.lua."""
 
 
-def _mark(text: str) -> tuple[int, str, str]:
+def _use(values: Sequence[Any], now_ms: int) -> GroupUse:
+    r, t, i, o, held, in_flight, r_today, t_today, mark, key, service = values
+    return GroupUse(
+        r, t, i, o, held, in_flight, r_today, t_today, *_mark(mark, now_ms),
+        read_circuit(key, now_ms), read_circuit(service, now_ms),
+    )  # fmt: skip
+
+
+def _mark(text: str, now_ms: int) -> tuple[int, str, str]:
+    """Until when a mark holds, the state by the table of states, and why."""
     if not text:
-        return 0, "available", ""
-    until, state, reason = text.split("|", 2)
-    return int(until), state, reason
+        return 0, KeyState.AVAILABLE, ""
+    end, counted, reason = text.split("|", 2)
+    until, state = int(end), counted.partition(":")[0]
+    over = until != UNTIL_SOMEBODY_ACTS and until <= now_ms
+    if state == "ramping":
+        if over:
+            return 0, KeyState.AVAILABLE, ""
+        return 0, KeyState.RECOVERING, "it uses a growing share of its limits"
+    if state == "probing" and not over:
+        return until, KeyState.RECOVERING, "a request tries whether it serves again"
+    if over:
+        return 0, KeyState.RECOVERING, "the next request tries whether it serves again"
+    return until, KeyState(state), reason
 
 
 def _passed_over(flat: Sequence[int]) -> tuple[PassedOver, ...]:

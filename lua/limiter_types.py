@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
+from lua.circuits import CLOSED, USUAL_RULES, Circuit, CircuitRules, Pulse
+
 SLOTS = 120
 """Sub-buckets a window. More make the window tighter and a refusal dearer."""
 
@@ -44,11 +46,16 @@ class Refusal(IntEnum):
     FULL = 3
     IN_FLIGHT = 4
     QUEUED = 5
+    CIRCUIT = 6
 
 
 NEVER = -2
 UNTIL_SOMEBODY_ACTS = -1
 CLEAR = -2
+IS_DISABLED = -3
+
+UNREAD = -1
+"""A reservation that did not read how often keys were changed at run time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class Reserved:
     candidate: int
     slot: int
     passed_over: tuple[PassedOver, ...]
+    changes: int = UNREAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class NoRoom:
     now_ms: int
     when_ms: int
     passed_over: tuple[PassedOver, ...]
+    changes: int = UNREAD
 
     @property
     def wait_seconds(self) -> float | None:
@@ -91,6 +100,7 @@ class Waits:
 
     now_ms: int
     looks: tuple[tuple[int, int], ...]
+    changes: int = UNREAD
 
 
 class GroupKeys(NamedTuple):
@@ -101,12 +111,21 @@ class GroupKeys(NamedTuple):
     queue: str
 
 
+class LogKeys(NamedTuple):
+    """The Redis keys of the logs in which a key's changes of state are kept."""
+
+    key: str
+    group: str
+    service: str
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """The Redis keys that the groups of one shard share.
 
     Args:
         hears_all: whether PUBLISH tells the number of all listeners; not so on a cluster.
+        keys: what was changed of keys at run time.
     """
 
     tag: str
@@ -116,6 +135,7 @@ class Shard:
     ratios: str
     routers: str
     hears_all: bool = True
+    keys: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,16 +178,36 @@ class Mark:
     Args:
         field: "k:<key id>", "g:<provider>/<group>" or "p:<provider>".
         milliseconds: UNTIL_SOMEBODY_ACTS, or CLEAR to end it.
+        longest: it doubles up to so many ms where it follows another without an answer between
+            them; 0 keeps to `milliseconds`.
     """
 
     field: str
     state: str
     milliseconds: int
     reason: str
+    longest: int = 0
 
     @property
-    def args(self) -> tuple[str, str, int, str]:
-        return self.field, self.state, self.milliseconds, self.reason
+    def args(self) -> tuple[str, str, int, int, str]:
+        return self.field, self.state, self.milliseconds, self.longest, self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class LifeSign:
+    """What an attempt tells of the service that was asked.
+
+    Args:
+        wait_ms: how long a failing service asked to be left alone; 0 if it named no time.
+        why: how it failed.
+    """
+
+    pulse: Pulse = Pulse.ANSWERED
+    wait_ms: int = 0
+    why: str = ""
+
+
+WELL = LifeSign()
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +236,11 @@ class Settlement:
 
     Args:
         charge: what it is charged in all.
-        subjects: the key's, "p:<provider>|k:<key id>|g:<provider>/<group>".
+        subjects: the key's, "p:<provider>|k:<key id>|g:<provider>/<group>|s:<service>".
         answered: whether the provider answered as hoped.
         late_ms: from the reservation to the sending.
         marks: who is passed over from now on.
+        secret_version: of the secret that was used; see `keys.runtime`.
     """
 
     charge: Charge
@@ -209,6 +250,24 @@ class Settlement:
     late_ms: int = 0
     told: Told = Told()
     marks: tuple[Mark, ...] = ()
+    life_sign: LifeSign = WELL
+    rules: CircuitRules = USUAL_RULES
+    secret_version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement answered.
+
+    Args:
+        ratio: the model's ratio of real to estimated input tokens; None if it taught nothing.
+        key_opened: it opened the key's circuit.
+        service_opened: it opened that of the whole service.
+    """
+
+    ratio: float | None = None
+    key_opened: bool = False
+    service_opened: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +299,8 @@ class GroupUse:
     blocked_until_ms: int
     state: str
     reason: str
+    key_circuit: Circuit = CLOSED
+    service_circuit: Circuit = CLOSED
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from core.redis_calls import Calls
+from lua import states
 
 _HERE = Path(__file__).parent
 _INCLUDE = re.compile(r'^--- @include "(?P<name>[a-z_]+)"[^\n]*\n', re.MULTILINE)
+_WRITTEN_IN_PYTHON = {"states": states.as_lua}
 
 
 class Script:
@@ -97,6 +99,8 @@ def _expand(text: str, seen: frozenset[str]) -> str:
         name = match["name"]
         if name in seen:
             raise ValueError(f"lua/includes/{name}.lua includes itself")
+        if name in _WRITTEN_IN_PYTHON:
+            return _WRITTEN_IN_PYTHON[name]()
         included = (_HERE / "includes" / f"{name}.lua").read_text(encoding="utf-8")
         return _expand(included, seen | {name})
 

@@ -57,6 +57,18 @@ class Names:
         """Hash by model: its real input tokens for 1,000 estimated ones."""
         return f"{self.prefix}:{{{shard}}}:ratios"
 
+    def keys(self, shard: str) -> str:
+        """Hash: keys that were registered at run time, versions of secrets, revoked keys."""
+        return f"{self.prefix}:{{{shard}}}:keys"
+
+    def log(self, shard: str, subject: str) -> str:
+        """Stream: the changes of state of a key, a group or a service, "k:<key id>"."""
+        return f"{self.prefix}:{{{shard}}}:log:{subject}"
+
+    def providers(self) -> str:
+        """Set: on a cluster, the providers of keys that were registered at run time."""
+        return f"{self.prefix}:{{registered}}:providers"
+
     def reservation(self, shard: str, reservation_id: str) -> str:
         """String: what one reservation holds, or that it is settled."""
         return f"{self.prefix}:{{{shard}}}:reservation:{reservation_id}"

@@ -26,11 +26,13 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
 Within a tier the candidate with the largest share of room left wins; one that has at least half
 of it left is taken at once, so that the cost does not grow with the pool while there is room.
 
-Returns {1, now, candidate, slot, passed over ...}  reserved; slot is where it was charged
-        {0, now, when, passed over ...}  no room; when: ms of the next opening, -1 unknown, -2 never
-        {2, now, (candidate, ms) ...}  it waits; for each candidate named, wake.lua is to be called
-                                       at that time, as nobody else will
+Returns {1, now, changes, candidate, slot, passed over ...}  reserved; slot: where it was charged
+        {0, now, changes, when, passed over ...}  no room; when: ms of the next opening, -1 unknown,
+                                                  -2 never
+        {2, now, changes, (candidate, ms) ...}  it waits; for each candidate named, wake.lua is to
+                                                be called at that time, as nobody else will
         {3, now} this is another epoch: nothing was changed
+   "changes" is how often keys were changed at run time (see lifecycle.lua), -1 if it was not read
    "passed over" is three numbers each: candidate, why (see WHY in candidates.lua), until when in ms
 ]]
 --- @include "clock"
@@ -51,9 +53,9 @@ local id, lease_ms, max_wait = ARGV[8], tonumber(ARGV[6]), tonumber(ARGV[9])
 local record = redis.call('GET', KEYS[1])
 if record then
   local index, slot = string.match(record, '^%a:(%d+):(%d+):')
-  return {1, now, tonumber(index), tonumber(slot)}
+  return {1, now, -1, tonumber(index), tonumber(slot)}
 elseif max_wait > 0 and redis.call('HEXISTS', KEYS[3], id) == 1 then
-  return {2, now}
+  return {2, now, -1}
 end
 
 local pool = {
@@ -82,15 +84,19 @@ local function member_at(index, c)
   }, '#')
 end
 
+-- How often keys were changed at run time, -1 while it is not known.
+local changes = -1
+
 -- The ring and its room where the candidate can serve now, else nil, why, and until when.
 local function examine(c)
-  local blocked = candidate_blocked(c, now)
+  local blocked, because = candidate_blocked(c, now)
+  changes = c.changes
   if blocked == -1 then
-    return nil, WHY.cooling, blocked
+    return nil, because, blocked
   elseif candidate_too_large(c) then
     return nil, WHY.too_large, NEVER
   elseif blocked > 0 then
-    return nil, WHY.cooling, candidate_free_after(c, geometry, blocked, now)
+    return nil, because, candidate_free_after(c, geometry, blocked, now)
   end
   local ring = candidate_ring(c, geometry, now)
   local room = candidate_room(c, ring)
@@ -134,7 +140,7 @@ local function join_queue(refused)
   redis.call('HSET', pool.waiters, id,
     string.format('W#%s#%s#%d', ARGV[11], candidate_at(held).group, deadline))
   redis.call('ZADD', pool.deadlines, deadline, id)
-  local answer = {2, now}
+  local answer = {2, now, changes}
   for _, r in ipairs(refused) do
     if r[3] > 0 then
       local c = candidate_at(r[1])
@@ -187,7 +193,7 @@ if best then
   local slot, held = candidate_reserve(best, best_ring, id, lease_ms, now)
   redis.call('SET', KEYS[1],
     string.format('R:%d:%d:%d:%d:%d', best_at, slot, best.w.t, best.w.i, held), 'PX', ARGV[5])
-  answer = {1, now, best_at, slot}
+  answer = {1, now, changes, best_at, slot}
 else
   answer = max_wait > 0 and join_queue(refused)
   if answer then
@@ -202,7 +208,7 @@ else
       when = -1
     end
   end
-  answer = {0, now, when}
+  answer = {0, now, changes, when}
 end
 for _, r in ipairs(refused) do
   answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = r[1], r[2], r[3]

@@ -9,6 +9,8 @@ KEYS  1  the reservation
       6  the group's leases
       7  the group's queue
       8  what estimates have taught
+      9  the versions of secrets (see lifecycle.lua)
+      10 the key's log, 11 its group's, 12 its service's (see includes/audit.lua)
 ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       2  window in ms
       3  slots a window
@@ -22,12 +24,18 @@ ARGV  1  now in ms, '' for the server's own clock (tests alone set it)
       11 1 if the number of a channel's listeners can be trusted (not on a cluster)
       12 ms from the reservation to the sending
       13 1 if the call was answered
-      14 the key's subjects, "p:<provider>|k:<key id>|g:<provider>/<group>"
+      14 the key's subjects, "p:<provider>|k:<key id>|g:<provider>/<group>|s:<service>"
       15 what the provider said is used: "requests|tokens|input|output", -1 where it said nothing
       16 the model, for what its estimates teach
       17 the estimate of its input tokens before that correction; 0 teaches nothing
       18 the input tokens that it really had
-      then 4 a mark: health field, state, milliseconds (-1: until somebody acts), reason
+      19 the pulse of the service: 1 it answered, -1 it failed, 0 nobody knows
+      20 ms that a failing service asked to be left alone; 0 if it named none
+      21 why, where it failed
+      22 the rules of circuits (see includes/circuit.lua)
+      23 the version of the secret that was used
+      then 5 a mark: health field, state, milliseconds (-1: until somebody acts), the longest that
+           they may grow to (0: they do not), reason
 
 A request that was sent later than its slot and the next is moved to the slot in which it was sent,
 for that is when the provider counts it. Less than was reserved is given back to the slot that was
@@ -35,16 +43,22 @@ charged, while that slot counts; more is charged now. Output tokens that were he
 what was produced is charged now. What becomes free goes to those who wait for it, in their order.
 
 The provider's word wins upwards: use from outside that it tells is charged now. One that was the
-probe of what comes back from a cooldown ends that, well or badly.
+probe of what comes back from a cooldown ends that, well or badly. A secret that was refused says
+nothing of the key where a newer one is known.
 
-Returns {1, now, ratio} settled; the model's real input tokens for 1,000 estimated ones, 0 if the
-                        answer taught nothing
+Returns {1, now, ratio, opened} settled; the model's real input tokens for 1,000 estimated ones, 0
+                        if the answer taught nothing; whether it opened a circuit: 1 the key's,
+                        2 the service's, 3 both
         {0, now} it was settled before: nothing was changed
 ]]
 --- @include "clock"
 --- @include "ring"
 --- @include "health"
+--- @include "states"
+--- @include "audit"
+--- @include "marks"
 --- @include "leases"
+--- @include "circuit"
 --- @include "candidates"
 --- @include "queue"
 
@@ -123,10 +137,48 @@ end
 ring_write(ring, changes, now)
 redis.call('SET', KEYS[1], 'S' .. string.sub(record or 'R:0:0:0:0:-1', 2), 'PX', ARGV[5])
 
-health_probed(KEYS[2], {string.match(ARGV[14], '^([^|]*)|([^|]*)|([^|]*)$')}, ARGV[6],
-  ARGV[13] == '1', geometry.window / 2, now)
-for n = 19, #ARGV, 4 do
-  health_mark(KEYS[2], ARGV[n], ARGV[n + 1], tonumber(ARGV[n + 2]), ARGV[n + 3], now)
+local provider, key, group, service = string.match(ARGV[14], '^([^|]*)|([^|]*)|([^|]*)|([^|]*)$')
+local fields = {provider, key, group, 'c:' .. key, 'c:' .. service}
+local found = redis.call('HMGET', KEYS[2], unpack(fields))
+local pulse, opened = tonumber(ARGV[19]), 0
+
+-- The end says something: of a probe, of a circuit, or by its marks.
+local function take_in()
+  local streams = {[key] = KEYS[10], [group] = KEYS[11], [provider] = KEYS[12]}
+  local request = string.match(ARGV[6], '^(.*)%.%d+$') or ARGV[6]
+  local function log_of(stream)
+    return {stream = stream, who = 'request', request = request}
+  end
+  local marked = {}
+  for n = 24, #ARGV, 5 do
+    marked[ARGV[n]] = true
+  end
+  for n = 1, 3 do
+    if found[n] then
+      health_probed(KEYS[2], fields[n], found[n], ARGV[6], ARGV[13] == '1', marked[fields[n]],
+        geometry.window / 2, now, log_of(streams[fields[n]]))
+    end
+  end
+  for n = 4, 5 do
+    if found[n] or pulse == -1 then
+      local log = log_of(n == 4 and KEYS[10] or KEYS[12])
+      if circuit_feel(KEYS[2], fields[n], found[n], pulse, ARGV[6], key, n == 4,
+        tonumber(ARGV[20]), circuit_rules(ARGV[22]), ARGV[21], now, log) then
+        opened = opened + n - 3
+      end
+    end
+  end
+  for n = 24, #ARGV, 5 do
+    local field, state = ARGV[n], ARGV[n + 1]
+    if state ~= 'invalid' or field ~= key
+      or (tonumber(redis.call('HGET', KEYS[9], 'version:' .. key)) or 0) <= tonumber(ARGV[23]) then
+      health_mark(KEYS[2], field, state, tonumber(ARGV[n + 2]), tonumber(ARGV[n + 3]), ARGV[n + 4],
+        now, log_of(streams[field]))
+    end
+  end
+end
+if pulse == -1 or #ARGV > 23 or found[1] or found[2] or found[3] or found[4] or found[5] then
+  take_in()
 end
 if ring.queued == 1 then
   local pool = {
@@ -139,7 +191,7 @@ end
 -- An average that follows slowly and goes neither below a half nor above three times.
 local estimated, real = tonumber(ARGV[17]), tonumber(ARGV[18])
 if estimated == 0 then
-  return {1, now, 0}
+  return {1, now, 0, opened}
 end
 local seen = math.min(3000, math.max(500, math.floor(1000 * real / estimated)))
 local known = tonumber(redis.call('HGET', KEYS[8], ARGV[16])) or 1000
@@ -147,4 +199,4 @@ local ratio = math.floor(known + (seen - known) / 16 + 0.5)
 if ratio ~= known then
   redis.call('HSET', KEYS[8], ARGV[16], ratio)
 end
-return {1, now, ratio}
+return {1, now, ratio, opened}

@@ -11,8 +11,10 @@ from typing import Any
 
 from core.events import (
     AttemptFinished,
+    CircuitOpened,
     ConversationNotSaved,
     Event,
+    KeyChanged,
     KeyCooledDown,
     KeysLoaded,
     KeysRejected,
@@ -34,6 +36,8 @@ LOGGER = "llm_router"
 
 _LEVELS: dict[type[Event], tuple[int, str]] = {
     KeyCooledDown: (logging.WARNING, "key passed over"),
+    KeyChanged: (logging.WARNING, "key changed"),
+    CircuitOpened: (logging.WARNING, "circuit opened"),
     SettleFailed: (logging.ERROR, "reservation not settled; it ages out"),
     ConversationNotSaved: (logging.ERROR, "turn not saved"),
     KeysLoaded: (logging.INFO, "keys loaded"),

@@ -17,6 +17,7 @@ from core.events import (
     AdmittedLocally,
     AttemptFinished,
     CapacityWaited,
+    CircuitOpened,
     ConversationNotSaved,
     Event,
     KeysRejected,
@@ -55,6 +56,9 @@ SECONDS = Histogram(
 )
 TOKENS = Counter("request_router_tokens", "Tokens of answered requests", ["direction"])
 WAITS = Counter("request_router_waits", "Requests that found every key full", ["outcome"])
+CIRCUITS = Counter(
+    "request_router_circuits_opened", "Circuits of keys and services that opened", ["provider"]
+)
 FAULTS = Counter(
     "request_router_faults", "What went wrong beside the answers, by kind of event", ["kind"]
 )
@@ -170,6 +174,8 @@ def _count(event: Event) -> None:
                 RATE_LIMITED.labels("router").inc()
         case UserRefused():
             _child(RATE_LIMITED, event.source).inc()
+        case CircuitOpened():
+            CIRCUITS.labels(event.provider).inc()
         case AdmittedLocally():
             _child(LOCAL, event.provider).inc()
         case RedisAway() | RedisRecovering() | RedisBack():

@@ -32,6 +32,7 @@ _GRACE_SECONDS = 0.1
 _STOP_SECONDS = 10.0
 _LATENCY = "lognormal:0.2:0.3"
 _BACKOFF_MS = 100
+_CIRCUIT_SECONDS = 1.0
 
 
 class Stage:
@@ -123,6 +124,7 @@ class Stage:
             llm_data_dir=data,
             rate_window_seconds=self.window_seconds,
             llm_base_backoff_ms=_BACKOFF_MS,
+            llm_circuit_seconds=_CIRCUIT_SECONDS,
             log_level="ERROR",
         )
         self.router = use(build_router(settings, providers=adapters))

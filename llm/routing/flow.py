@@ -2,7 +2,8 @@
 
     admit the user, load (chat)  ->  reserve a key  ->  send  ->  settle (and append the turn)
                                           ^                          |
-                                          +---- another key, after a failure that allows it
+                                          +---- another key, model or provider, after a failure
+                                                that allows it; of those that the caller allows
 
 A stream is opened and relayed instead of sent. It may be tried elsewhere as long as the caller has
 seen nothing of it; one that is cut later is settled with what was produced.
@@ -14,7 +15,7 @@ throws the error. So the same logic serves threads and tasks, and tests drive it
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import random
 from time import monotonic
 from typing import Any
@@ -23,6 +24,7 @@ from conversation.records import Conversation, Turn
 from conversation.window import PromptTooLong
 from core.errors import (
     AuthenticationFailed,
+    CircuitsOpen,
     DeadlineExceeded,
     NoCapacity,
     NoKeys,
@@ -46,11 +48,11 @@ from core.events import (
 from core.types import Attempt, ChatRequest, Message, Reply
 from keys.longest import longest_prompt
 from keys.reservations import End, Overdrawn, Refused, Reservation
-from keys.selection import Selection, subjects_of
+from keys.selection import Selection, model_at, subjects_of
 from keys.spec import KeySpec
 from llm.providers.abilities import EVERYTHING, Ability, needs_of
 from llm.providers.embedding_limits import EmbeddingLimits
-from llm.routing.backoff import pause
+from llm.routing.backoff import LONGEST, pause
 from llm.routing.effects import (
     Admit,
     Effect,
@@ -78,6 +80,7 @@ from llm.routing.outcomes import (
 )
 from llm.routing.prompts import Prompt, build_prompt, need_of, selection_of, widest
 from llm.routing.replies import Partial, answered, failed
+from llm.routing.retry_budget import RetryBudget
 from llm.routing.verdicts import Verdict, verdict_on
 from llm.tokens import TokenCounter
 
@@ -86,8 +89,11 @@ Flow = Generator[Effect, Any, Reply]
 LEASE_MARGIN_SECONDS = 30.0
 """How much longer than its deadline a request may hold what does not age, if its client dies."""
 
-PROVIDER_FAILURES = 2
-"""After so many keys of one provider failed on one request, others are tried first."""
+MODEL_FAILURES = 2
+"""After so many failures of a model at one service, other models and services are tried first."""
+
+SERVICE_FAILURES = 3
+"""After so many failures of a service, whatever the model, others are tried first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,7 @@ class Surroundings:
         keys_of: the keys that a selection allows, the best first.
         embedding_limits_of: how much one call for embeddings may hold.
         clock: seconds that only go forwards.
+        budget: how many retries each service may get.
         chance: numbers from 0 to 1, for the jitter of pauses.
     """
 
@@ -136,6 +143,7 @@ class Surroundings:
     abilities_of: Abilities = _all_abilities
     keys_of: Callable[[Selection], Sequence[KeySpec]] = _no_keys
     embedding_limits_of: Callable[[KeySpec], EmbeddingLimits] = _one_text
+    budget: RetryBudget = field(default_factory=RetryBudget)
     clock: Callable[[], float] = monotonic
     chance: Callable[[], float] = random
 
@@ -163,6 +171,11 @@ class Journey:
         self._throttled: set[str] = set()
         self._failures_of: dict[str, int] = {}
         self._longest: int | None = None
+        self._services: set[str] = set()
+        self._retry_at: str | None = None
+        self._blocked: set[str] = set()
+        self._pauses = 0
+        self._given = 0.0
         self._waited = 0.0
         self._reservations = 0
         self._last_error: RouterError | None = None
@@ -185,6 +198,7 @@ class Journey:
         while True:
             reservation = yield from self._reserve(selection, prompt)
             key = reservation.key
+            self._count(subjects_of(key).service)
             self._began = around.clock()
             try:
                 fitted = prompt
@@ -203,12 +217,16 @@ class Journey:
                 yield from self._settle_cut(reservation, cut, fitted, user_id)
                 raise cut.cause from None
             except RouterError as error:
-                verdict = verdict_on(error)
+                verdict = verdict_on(error, self._given)
                 self._note_failure(reservation, error, verdict, around.clock() - self._began)
                 yield from self._settle(reservation, failed_end(reservation, error, verdict))
-                if not verdict.retry or len(self.attempts) > around.rules.max_retries:
+                if len(self.attempts) > around.rules.max_retries:
                     raise
-                if verdict.transient:
+                if verdict.escalate:
+                    selection = self._escalated(selection, key.model_name, error)
+                elif not verdict.retry:
+                    raise
+                elif verdict.transient and self._may_retry(subjects_of(key).service):
                     yield Sleep(self._pause(error))
             except GeneratorExit:
                 # Nothing can be yielded any more: the reservation ages out by itself.
@@ -335,6 +353,11 @@ class Journey:
             if isinstance(outcome, Refused) and self._flaky:
                 self._flaky.clear()
                 continue
+            if isinstance(outcome, Refused) and outcome.broken:
+                yield Sleep(self._until_circuits_close(outcome))
+                continue
+            if isinstance(outcome, Refused) and self._must_end_as_it_failed():
+                raise self._last_error or NoCapacity(outcome.reason)
             if isinstance(outcome, Refused):
                 emit(CapacityWaited(request.request_id, False, outcome.retry_after))
                 raise NoCapacity(self._no_capacity(outcome), retry_after=outcome.retry_after)
@@ -395,16 +418,66 @@ class Journey:
             emit(ConversationNotSaved(request.request_id, request.conv_id, str(unsaved)))
 
     def _send(self, reservation: Reservation, prompt: Prompt) -> Effect:
+        self._given = self._time_left()
         return Send(
             key=reservation.key,
             messages=prompt.messages,
             system_prompt=prompt.system_prompt,
             max_output_tokens=self.request.max_output_tokens,
             temperature=self.request.temperature,
-            timeout=self._time_left(),
+            timeout=self._given,
             idle_timeout=self.request.idle_timeout,
             options=self.request.options,
         )
+
+    def _count(self, service: str) -> None:
+        """Keep the account of retries: one that was allowed at another service was not used."""
+        budget, allowed = self.around.budget, self._retry_at
+        self._retry_at = None
+        if allowed is not None and allowed != service:
+            budget.give_back(allowed)
+        if service not in self._services:
+            self._services.add(service)
+            budget.count(service)
+
+    def _may_retry(self, service: str) -> bool:
+        """Whether a service may be asked again after it failed; else others alone are."""
+        if self.around.budget.take(service):
+            self._retry_at = service
+            return True
+        self._refused.add(service)
+        return False
+
+    def _escalated(self, selection: Selection, model: str, error: RouterError) -> Selection:
+        """What may be asked after a model's filter refused: the caller's fallback models behind it.
+        Raises `error` where there is none."""
+        request = self.request
+        self._blocked.add(model)
+        order = [m for m in (request.model_preference, *request.fallback_models) if m]
+        behind = (
+            order[order.index(model) + 1 :] if model in order else list(request.fallback_models)
+        )
+        models = tuple(m for m in behind if m not in self._blocked)
+        if not models:
+            raise error
+        return replace(selection, models=models)
+
+    def _must_end_as_it_failed(self) -> bool:
+        """Whether it is no want of room that ends this request, but what happened before."""
+        return bool(self._blocked or self._refused & self._services)
+
+    def _until_circuits_close(self, refused: Refused) -> float:
+        """Seconds until one of the circuits lets a request through, for one that has been tried
+        and may be tried again soon; raises where it may not."""
+        seconds = refused.retry_after
+        tried = self.attempts and self._pauses < self.around.rules.max_retries
+        if tried and seconds is not None and seconds <= min(LONGEST, self._time_left()):
+            self._pauses += 1
+            rules = self.around.rules
+            return max(seconds, pause(self._pauses, rules.base_backoff, self.around.chance))
+        if self._last_error is not None:
+            raise self._last_error
+        raise CircuitsOpen(self._no_capacity(refused), retry_after=seconds)
 
     def _pause(self, error: RouterError) -> float:
         """Seconds to pause before the next try; raises `error` where there is no time for it."""
@@ -434,9 +507,13 @@ class Journey:
                 avoided = self._throttled
             avoided.add(names[verdict.subject])
         if verdict.transient:
-            self._failures_of[key.provider] = self._failures_of.get(key.provider, 0) + 1
-            if self._failures_of[key.provider] >= PROVIDER_FAILURES:
-                self._flaky.add(subjects_of(key).provider)
+            for name, most in (
+                (model_at(key), MODEL_FAILURES),
+                (subjects_of(key).service, SERVICE_FAILURES),
+            ):
+                self._failures_of[name] = self._failures_of.get(name, 0) + 1
+                if self._failures_of[name] >= most:
+                    self._flaky.add(name)
         self._last_error = error
         status = error.status if isinstance(error, ProviderError) else None
         self._note(reservation, error.error_type, seconds, str(error), status)

@@ -21,7 +21,8 @@ from keys.spec import KeySpec
 from llm.routing.prompts import Prompt
 from llm.routing.verdicts import Counted, Subject, Verdict
 from llm.tokens import TokenCounter
-from lua.limiter_types import Mark
+from lua.circuits import Pulse
+from lua.limiter_types import LifeSign, Mark
 
 
 def answered_end(reservation: Reservation, reply: ProviderReply | EmbeddingReply) -> End:
@@ -49,7 +50,12 @@ def failed_end(reservation: Reservation, error: RouterError, verdict: Verdict) -
         charge = charge_rejected(policy, reservation.weights)
     else:
         charge = charge_unknown(reservation.weights)
-    return End(charge, answered=False, marks=_marks(verdict, key, error))
+    return End(
+        charge,
+        answered=False,
+        marks=_marks(verdict, key, error),
+        life_sign=_heartbeat(verdict, error),
+    )
 
 
 def produced(
@@ -76,12 +82,13 @@ def cut_end(reservation: Reservation, so_far: ProviderReply, failure: End | None
 
 def unsent_end() -> End:
     """The end of an attempt that was never sent."""
-    return End(charge_unsent(), answered=False)
+    return End(charge_unsent(), answered=False, life_sign=LifeSign(Pulse.UNKNOWN))
 
 
 def unknown_end(reservation: Reservation) -> End:
     """The end of an attempt that was interrupted: all of it may have been counted."""
-    return End(charge_unknown(reservation.weights), answered=False)
+    charge = charge_unknown(reservation.weights)
+    return End(charge, answered=False, life_sign=LifeSign(Pulse.UNKNOWN))
 
 
 def subject_names(key: KeySpec) -> dict[Subject, str]:
@@ -151,7 +158,20 @@ def _answer(reply: ProviderReply) -> Message:
 def _marks(verdict: Verdict, key: KeySpec, error: RouterError) -> tuple[Mark, ...]:
     if verdict.state is None:
         return ()
-    retry_after = error.retry_after if isinstance(error, ProviderError) else None
-    reason = " ".join(f"{error.error_type}: {error}".split())[:200]
-    name = subject_names(key)[verdict.subject]
-    return (Mark(name, verdict.state, verdict.cooldown_ms(retry_after), reason),)
+    name, wait = subject_names(key)[verdict.subject], _retry_after(error)
+    milliseconds, longest = verdict.cooldown_ms(wait), verdict.longest_ms(wait)
+    return (Mark(name, verdict.state, milliseconds, _reason(error), longest),)
+
+
+def _heartbeat(verdict: Verdict, error: RouterError) -> LifeSign:
+    if verdict.pulse is not Pulse.FAILED:
+        return LifeSign(verdict.pulse)
+    return LifeSign(verdict.pulse, round(1000 * (_retry_after(error) or 0.0)), _reason(error))
+
+
+def _retry_after(error: RouterError) -> float | None:
+    return error.retry_after if isinstance(error, ProviderError) else None
+
+
+def _reason(error: RouterError) -> str:
+    return " ".join(f"{error.error_type}: {error}".split())[:200]

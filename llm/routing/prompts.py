@@ -77,7 +77,13 @@ def build_prompt(
 def selection_of(request: ChatRequest) -> Selection:
     """Which keys a request allows."""
     models = tuple(m for m in (request.model_preference, *request.fallback_models) if m)
-    return Selection(models, request.tags, request.workload)
+    return Selection(
+        models,
+        request.tags,
+        request.workload,
+        request.allowed_providers,
+        frozenset(request.exclude_keys),
+    )
 
 
 def widest(models: Sequence[str], request: ChatRequest) -> str | None:

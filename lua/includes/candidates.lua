@@ -1,12 +1,12 @@
 -- A candidate: a key with its limits, and what the request at hand would add to them.
 --   row      "p:<provider>|k:<key id>|g:<provider>/<group>|rpm|tpm|itpm|otpm|rpd|tpd|max_parallel|
---            burst slots|burst requests|number of its weights"; 0 is no limit
+--            burst slots|burst requests|number of its weights|s:<service>"; 0 is no limit
 --   weights  "tokens|input tokens|output tokens held|end of day in ms"
 
-local WHY = {cooling = 1, too_large = 2, full = 3, in_flight = 4, queued = 5}
+local WHY = {cooling = 1, too_large = 2, full = 3, in_flight = 4, queued = 5, broken = 6}
 local NEVER = -2
 local CANDIDATE_ROW =
-  '^([^|]*)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)$'
+  '^([^|]*)|([^|]*)|([^|]*)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(%d+)|(.*)$'
 
 local function weights_read(text)
   local t, i, o, day_end = string.match(text, '^(%d+)|(%d+)|(%d+)|(%d+)$')
@@ -15,40 +15,46 @@ end
 
 -- Its weights, which `w` is to be set to, are the number `weights` of those that are given.
 local function candidate_read(row, ring_key, leases_key, health_key)
-  local provider, key, group, rpm, tpm, itpm, otpm, rpd, tpd, parallel, slots, burst, weights =
-    string.match(row, CANDIDATE_ROW)
+  local provider, key, group, rpm, tpm, itpm, otpm, rpd, tpd, parallel, slots, burst, weights,
+    service = string.match(row, CANDIDATE_ROW)
   return {
     ring_key = ring_key, leases_key = leases_key, health_key = health_key,
-    provider = provider, key = key, group = group, weights = tonumber(weights),
+    provider = provider, key = key, group = group, service = service, weights = tonumber(weights),
     rpm = tonumber(rpm), tpm = tonumber(tpm), itpm = tonumber(itpm), otpm = tonumber(otpm),
     rpd = tonumber(rpd), tpd = tonumber(tpd), parallel = tonumber(parallel),
     burst_slots = tonumber(slots), burst = tonumber(burst),
   }
 end
 
--- Until when the candidate is passed over: 0 if it is not, -1 until somebody acts. Notes what comes
--- back from a cooldown: `probe`, the field that its next request tries, and `share`, what part of its
--- limits may be used.
+-- Until when the candidate is passed over, and why: 0 if it is not, -1 until somebody acts. Notes
+-- what comes back: `probes`, the fields that its next request tries, and `share`, what part of its
+-- limits may be used; and `changes`, how often keys were changed at run time.
 local function candidate_blocked(c, now)
-  local fields = {c.provider, c.key, c.group}
+  local fields = {c.provider, c.key, c.group, 'c:' .. c.key, 'c:' .. c.service, '#changes'}
   local marks = redis.call('HMGET', c.health_key, unpack(fields))
-  local till = 0
-  c.share, c.probe = 1, nil
-  for n = 1, 3 do
-    local one = health_until(marks[n], now)
-    if one == -1 then
-      return -1
-    end
-    till = math.max(till, one)
-    local share, since, whole = health_share(marks[n], now)
-    if share < c.share then
-      c.share, c.ramp_since, c.ramp_till = share, since, whole
-    end
-    if health_needs_probe(marks[n], now) then
-      c.probe = fields[n]
+  local till, why = 0, WHY.cooling
+  c.share, c.probes = 1, nil
+  c.changes = marks[6] and select(4, health_read(marks[6])) or 0
+  for n = 1, 5 do
+    local value = marks[n]
+    if value then
+      local one = health_until(value, now)
+      if one == -1 then
+        return -1, WHY.cooling
+      elseif one > till then
+        till, why = one, n > 3 and WHY.broken or WHY.cooling
+      end
+      local share, since, whole = health_share(value, now)
+      if share < c.share then
+        c.share, c.ramp_since, c.ramp_till = share, since, whole
+      end
+      if health_needs_probe(value, now) then
+        c.probes = c.probes or {}
+        c.probes[#c.probes + 1] = {fields[n], value, n > 3 and 'trying' or 'probing'}
+      end
     end
   end
-  return till
+  return till, why
 end
 
 local function candidate_too_large(c)
@@ -164,9 +170,10 @@ local function candidate_reserve(c, ring, id, lease_ms, now)
     local rest = lease_ms + 2 * ring.geometry.window
     redis.call('PEXPIRE', ring.key, math.max(rest, redis.call('PTTL', ring.key)))
   end
-  if c.probe then
-    redis.call('HSET', c.health_key, c.probe,
-      string.format('%d|probing|%s', now + math.min(lease_ms, PROBE_MS), id))
+  for _, probe in ipairs(c.probes or {}) do
+    local field, value, state = unpack(probe)
+    local _, _, _, times = health_read(value)
+    health_write(c.health_key, field, now + math.min(lease_ms, PROBE_MS), state, times, id)
   end
   return ring.head, held
 end

@@ -1,14 +1,22 @@
 -- Why a key, a group or a provider is passed over: a hash whose fields are "k:<key id>",
 -- "g:<provider>/<group>" and "p:<provider>", each "until_ms|state|reason"; -1 lasts until somebody
--- acts. After a cooldown ("throttled") the field tells how the subject comes back:
+-- acts. The circuits (circuit.lua) and "#changes" (lifecycle.lua) lie in the same hash and have the
+-- same form. What had an end comes back in two steps:
 --   "<until>|probing|<reservation id>"   one request tries it; the others pass it over until then
 --   "<until>|ramping|<since ms>"         until then only a growing share of its limits is used
+-- A state may carry how many cooldowns followed each other without an answer: "throttled:3".
 
 local PROBE_MS = 30000
+local MARK = '^(%-?%d+)|(%a+):?(%d*)|(.*)$'
 
 local function health_read(value)
-  local till, state, reason = string.match(value, '^(%-?%d+)|([^|]*)|(.*)$')
-  return tonumber(till), state, reason
+  local till, state, times, reason = string.match(value, MARK)
+  return tonumber(till), state, reason, tonumber(times) or 0
+end
+
+local function health_write(key, field, till, state, times, reason)
+  local counted = times > 0 and state .. ':' .. times or state
+  redis.call('HSET', key, field, string.format('%d|%s|%s', till, counted, reason))
 end
 
 -- Until when it is passed over: 0 if it is not, -1 until somebody acts.
@@ -17,19 +25,19 @@ local function health_until(value, now)
     return 0
   end
   local till, state = health_read(value)
-  if state ~= 'ramping' and (till == -1 or till > now) then
+  if state ~= 'ramping' and state ~= 'counting' and (till == -1 or till > now) then
     return till
   end
   return 0
 end
 
--- A cooldown that is over: the next request is its probe.
+-- What had an end that is over: the next request is its probe.
 local function health_needs_probe(value, now)
   if not value then
     return false
   end
   local till, state = health_read(value)
-  return till ~= -1 and till <= now and (state == 'throttled' or state == 'probing')
+  return till ~= -1 and till <= now and state ~= 'ramping' and state ~= 'counting'
 end
 
 -- The share of its limits that may be used; below 1 also since when and until when (ms).
@@ -45,31 +53,16 @@ local function health_share(value, now)
   return math.max(0.1, (now - since) / (till - since)), since, till
 end
 
--- A probe of one of these fields has ended: ramp up after a success, else as if it had not been.
-local function health_probed(key, fields, id, success, ramp_ms, now)
-  for n, value in ipairs(redis.call('HMGET', key, unpack(fields))) do
-    local _, state, reason
-    if value then
-      _, state, reason = health_read(value)
-    end
-    if state == 'probing' and reason == id then
-      redis.call('HSET', key, fields[n], success
-        and string.format('%d|ramping|%d', now + ramp_ms, now)
-        or now .. '|throttled|the probe failed')
-    end
+-- The state in the words of the table of states.
+local function health_state(value, now)
+  if not value then
+    return 'available'
   end
-end
-
--- The later end wins: a short cooldown never shortens a longer one.
-local function health_mark(key, field, state, milliseconds, reason, now)
-  local till = -1
-  if milliseconds >= 0 then
-    till = now + milliseconds
-    local old = health_until(redis.call('HGET', key, field), now)
-    if old == -1 or old >= till then
-      return old
-    end
+  local till, state = health_read(value)
+  if state == 'ramping' then
+    return till > now and 'recovering' or 'available'
+  elseif till ~= -1 and till <= now or state == 'probing' then
+    return 'recovering'
   end
-  redis.call('HSET', key, field, till .. '|' .. state .. '|' .. reason)
-  return till
+  return state
 end

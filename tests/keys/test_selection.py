@@ -113,7 +113,7 @@ def test_keys_groups_and_providers_can_be_left_out(
 
 
 def test_what_a_key_is_avoided_by() -> None:
-    assert set(subjects_of(model("a", "x"))) == {"k:a", "g:openai/a", "p:openai"}
+    assert set(subjects_of(model("a", "x"))) == {"k:a", "g:openai/a", "p:openai", "s:openai"}
     assert subjects_of(model("a", "x", quota_group="t")).group == "g:openai/t"
 
 
@@ -137,3 +137,42 @@ def test_selections_that_ask_for_the_same_are_the_same() -> None:
 )
 def test_a_selection_in_words(selection: Selection, words: str) -> None:
     assert selection.describe() == words
+
+
+def test_providers_are_tried_in_the_callers_order_within_a_model() -> None:
+    keys = [
+        model("a", "x", provider="openai"),
+        model("b", "x", provider="gemini", priority=3),
+        model("c", "y", provider="gemini"),
+        model("d", "x", provider="anthropic"),
+    ]
+    allowed = ("gemini", "openai")
+    assert tiers(keys, Selection(providers=allowed)) == [["c"], ["b"], ["a"]]
+    assert tiers(keys, Selection(("x", "y"), providers=allowed)) == [["b"], ["a"], ["c"]]
+
+
+def test_excluded_keys_may_not_serve() -> None:
+    keys = [model("a", "x"), model("b", "x"), model("c", "y")]
+    assert tiers(keys, Selection(exclude=frozenset({"a", "no-such-key"}))) == [["b", "c"]]
+
+
+def test_what_is_allowed_makes_a_selection_what_it_is() -> None:
+    kinds = [
+        Selection(("x",)),
+        Selection(("x", "y")),
+        Selection(("y", "x")),
+        Selection(providers=("openai",)),
+        Selection(providers=("openai", "gemini")),
+        Selection(providers=("gemini", "openai")),
+        Selection(exclude=frozenset({"a"})),
+        Selection(workload="light"),
+        Selection(tags={"tier": "free"}),
+    ]
+    assert len({kind.identity for kind in kinds}) == len(kinds)
+    same = Selection(exclude=frozenset({"a", "b"})), Selection(exclude=frozenset({"b", "a"}))
+    assert same[0].identity == same[1].identity
+
+
+def test_a_refusal_says_what_was_allowed() -> None:
+    selection = Selection(("x",), providers=("openai",), exclude=frozenset({"a"}))
+    assert selection.describe() == "model x with provider openai with 1 key excluded"

@@ -41,6 +41,7 @@ from core.events import (
 from core.types import ChatRequest, Message, ProviderReply, Reply, Usage
 from keys.policies import Need, policy_of, weigh
 from keys.reservations import Overdrawn, Refused, Reservation
+from keys.selection import model_at, subjects_of
 from keys.spec import KeySpec
 from llm.routing import drivers, task_drivers
 from llm.routing.effects import (
@@ -56,7 +57,9 @@ from llm.routing.effects import (
     StreamCut,
 )
 from llm.routing.flow import RetryRules, Surroundings, route
+from llm.routing.retry_budget import RetryBudget
 from llm.tokens import TokenCounter
+from lua.circuits import Pulse
 from lua.limiter_types import Shard
 
 SHARD = Shard("pool", "health", "waiters", "deadlines", "ratios", "routers")
@@ -76,6 +79,7 @@ class World:
     seconds_a_send: float = 0.0
     now: float = 100.0
     effects: list[Effect] = field(default_factory=list)
+    budget: RetryBudget = field(default_factory=RetryBudget)
     relays: list[Any] = field(default_factory=list)
     driver: ClassVar[str] = "threads"
 
@@ -120,6 +124,7 @@ class World:
             TokenCounter(),
             models_of=lambda selection: ["m"],
             ratio_of=lambda model: 1.0,
+            budget=self.budget,
             clock=lambda: self.now,
             chance=lambda: 1.0,
         )
@@ -206,12 +211,12 @@ def _driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _key(key_id: str, provider: str = "openai", **more: Any) -> KeySpec:
-    return KeySpec(key_id=key_id, model_name="m", provider=provider, rpm=10, **more)
+    fields = {"model_name": "m", "rpm": 10, **more}
+    return KeySpec(key_id=key_id, provider=provider, **fields)
 
 
 def _avoided(key: KeySpec, avoid: frozenset[str]) -> bool:
-    names = {f"k:{key.key_id}", f"g:{key.provider}/{key.group}", f"p:{key.provider}"}
-    return bool(names & avoid)
+    return bool({*subjects_of(key), model_at(key)} & avoid)
 
 
 def ask(**more: Any) -> ChatRequest:
@@ -340,10 +345,138 @@ def test_a_failing_provider_is_tried_again_after_a_growing_pause() -> None:
     assert all(not settle.end.marks for settle in world.of(Settle))
 
 
-def test_after_two_failures_of_a_provider_others_are_tried_first() -> None:
+def test_after_two_failures_of_a_model_others_are_tried_first() -> None:
     keys = [_key("a"), _key("b"), _key("c"), _key("d", "anthropic")]
     reply = World(sends=[down(), down(), ANSWER], keys=keys).run(ask())
     assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "d"]
+
+
+def test_a_model_that_is_down_says_little_of_another_of_its_provider() -> None:
+    keys = [_key("a"), _key("b"), _key("c"), _key("d", model_name="n"), _key("e", "anthropic")]
+    reply = World(sends=[down(), down(), ANSWER], keys=keys).run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "d"]
+
+
+def test_after_three_failures_of_a_provider_another_is_tried_first() -> None:
+    models = [_key(name, model_name=name) for name in "abcd"]
+    keys = [*models, _key("e", "anthropic")]
+    reply = World(sends=[down(), down(), down(), ANSWER], keys=keys).run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "c", "e"]
+
+
+def test_the_same_provider_at_another_address_is_another_service() -> None:
+    near = {"base_url": "http://127.0.0.1:8000/v1"}
+    keys = [_key("a"), _key("b"), _key("c"), _key("d", **near)]
+    reply = World(sends=[down(), down(), ANSWER], keys=keys).run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b", "d"]
+
+
+# -- content that a filter blocks --------------------------------------------------------------
+
+
+def blocked() -> ContentBlocked:
+    return ContentBlocked("no", provider="openai", status=400, reasons=("hate",))
+
+
+def asked_models(world: World) -> list[tuple[str, ...]]:
+    return [effect.selection.models for effect in world.of(Reserve)]
+
+
+def test_blocked_content_may_go_to_the_fallback_models_in_the_callers_order() -> None:
+    world = World(sends=[blocked(), blocked(), ANSWER], keys=[])
+    world.reserves = [_reserved(world, name) for name in ("m", "n", "o")]
+    reply = world.run(ask(model_preference="m", fallback_models=("n", "o")))
+    assert reply["success"]
+    assert asked_models(world) == [("m", "n", "o"), ("n", "o"), ("o",)]
+    assert world.of(Sleep) == [], "there is nothing to wait for"
+    assert all(not settle.end.marks for settle in world.of(Settle)), "it marks no key"
+    prompts = {send.messages for send in world.of(Send)}
+    assert len(prompts) == 1, "the prompt is never rewritten"
+
+
+def test_a_fallback_model_that_blocks_too_leaves_those_behind_it_alone() -> None:
+    world = World(sends=[blocked(), blocked()], keys=[])
+    world.reserves = [_reserved(world, "n"), _reserved(world, "o")]
+    reply = world.run(ask(model_preference="m", fallback_models=("n", "o")))
+    assert asked_models(world) == [("m", "n", "o"), ("o",)]
+    assert (reply["error_type"], reply["reasons"]) == ("content_filtered", ["hate"])
+
+
+@pytest.mark.parametrize("end", [NoKeys("none"), Refused(3.0, "1 full")])
+def test_where_no_fallback_model_can_serve_the_filters_word_is_the_answer(end: Any) -> None:
+    world = World(sends=[blocked()], keys=[])
+    world.reserves = [_reserved(world, "m"), end]
+    reply = world.run(ask(model_preference="m", fallback_models=("n",)))
+    assert reply["error_type"] == "content_filtered"
+
+
+def _reserved(world: World, model: str) -> Reservation:
+    need = Need(10, 10, 10)
+    key = _key(f"key-of-{model}", model_name=model)
+    return Reservation("r.0", key, need, weigh(policy_of("openai"), need, 0), SHARD, world.now)
+
+
+# -- circuits and the retry budget -------------------------------------------------------------
+
+
+def test_open_circuits_are_a_failure_of_providers_and_no_rate_limit() -> None:
+    reply = World(reserves=[Refused(7.5, "3 with an open circuit", broken=True)]).run(ask())
+    assert (reply["error_type"], reply["retry_after"]) == ("provider_unavailable", 7.5)
+
+
+def test_one_that_was_tried_waits_for_the_circuit_where_it_has_the_time() -> None:
+    world = World(keys=[_key("a")], sends=[down(), ANSWER])
+    first, refused = _reserved(world, "m"), Refused(3.0, "open", broken=True)
+    world.reserves = [first, refused, refused, first]  # once without the key that failed
+    reply = world.run(ask(timeout=60.0))
+    assert reply["success"]
+    assert [effect.seconds for effect in world.of(Sleep)] == [0.5, 3.0]
+
+
+@pytest.mark.parametrize("seconds", [9.0, None])
+def test_it_waits_for_no_circuit_for_long(seconds: float | None) -> None:
+    world = World(sends=[down()], keys=[])
+    world.reserves = [_reserved(world, "m"), *2 * [Refused(seconds, "open", broken=True)]]
+    reply = world.run(ask(timeout=60.0))
+    assert (reply["error_type"], len(reply["attempts"])) == ("provider_unavailable", 1)
+
+
+def test_it_waits_for_circuits_no_more_often_than_it_may_retry() -> None:
+    world = World(sends=[down()], keys=[])
+    refusals = [Refused(0.01, "open", broken=True) for _ in range(9)]
+    world.reserves = [_reserved(world, "m"), *refusals]
+    world.run(ask())
+    assert len(world.of(Sleep)) == 1 + 3
+
+
+def test_without_budget_a_failing_provider_is_not_asked_again() -> None:
+    budget = RetryBudget(0.0, clock=lambda: 0.0)
+    while budget.take("s:openai"):
+        pass
+    world = World(sends=[down(), ANSWER], budget=budget)
+    reply = world.run(ask())
+    assert (reply["error_type"], len(reply["attempts"])) == ("provider_unavailable", 1)
+    assert world.of(Sleep) == []
+    keys = [_key("a"), _key("b", "anthropic")]
+    reply = World(sends=[down(), ANSWER], keys=keys, budget=budget).run(ask())
+    assert [a["key_id"] for a in reply["attempts"]] == ["a", "b"], "another may be"
+
+
+def test_a_retry_at_another_provider_costs_the_failing_one_nothing() -> None:
+    budget = RetryBudget(0.0, clock=lambda: 0.0)
+    keys = [_key("a"), _key("b", "anthropic")]
+    for _ in range(30):
+        world = World(sends=[down(), ANSWER], keys=keys, budget=budget)
+        assert world.run(ask())["success"]
+    assert budget.take("s:openai")
+
+
+def test_a_caller_in_a_hurry_tells_the_circuits_nothing() -> None:
+    late = ProviderTimeout("read", provider="openai")
+    for timeout, pulse in ((3.0, Pulse.UNKNOWN), (30.0, Pulse.FAILED)):
+        world = World(sends=[late, late, late, late])
+        world.run(ask(timeout=timeout))
+        assert world.of(Settle)[0].end.life_sign.pulse is pulse
 
 
 def test_the_only_key_is_tried_again_when_its_failure_may_pass() -> None:

@@ -11,42 +11,46 @@ from core import errors
 from core.errors import ProviderError, RouterError
 from llm.routing.backoff import LONGEST, pause
 from llm.routing.verdicts import Counted, Subject, verdict_on
+from lua.circuits import Pulse
 from lua.limiter_types import UNTIL_SOMEBODY_ACTS
 
 KEY, GROUP, PROVIDER, NOBODY = Subject.KEY, Subject.GROUP, Subject.PROVIDER, Subject.NOBODY
 NOTHING, REJECTED, UNKNOWN = Counted.NOTHING, Counted.REJECTED, Counted.UNKNOWN
+ANSWERED, FAILED, SILENT = Pulse.ANSWERED, Pulse.FAILED, Pulse.UNKNOWN
 
-# error: who is avoided, another key?, the same again?, what was counted, state, for seconds
-TABLE: dict[str, tuple[Subject, bool, bool, Counted, str | None, float | None]] = {
-    "RouterError": (NOBODY, False, False, UNKNOWN, None, None),
-    "ConfigurationError": (KEY, True, False, NOTHING, None, None),
-    "InvalidRequest": (NOBODY, False, False, UNKNOWN, None, None),
-    "RequestTooLarge": (NOBODY, False, False, UNKNOWN, None, None),
-    "NoKeys": (NOBODY, False, False, UNKNOWN, None, None),
-    "NoCapacity": (NOBODY, False, False, UNKNOWN, None, None),
-    "DeadlineExceeded": (NOBODY, False, False, UNKNOWN, None, None),
-    "RequestCancelled": (NOBODY, False, False, UNKNOWN, None, None),
-    "AdapterFault": (NOBODY, False, False, UNKNOWN, None, None),
-    "SecretError": (KEY, True, False, NOTHING, "throttled", 5.0),
-    "SecretNotFound": (KEY, True, False, NOTHING, "throttled", 5.0),
-    "SecretDenied": (KEY, True, False, NOTHING, None, None),
-    "SecretStoreDown": (KEY, True, False, NOTHING, None, None),
-    "SecretMalformed": (KEY, True, False, NOTHING, "throttled", 5.0),
-    "SecretNotWritable": (KEY, True, False, NOTHING, "throttled", 5.0),
-    "UserRateLimited": (NOBODY, False, False, UNKNOWN, None, None),
-    "StorageError": (NOBODY, False, False, UNKNOWN, None, None),
-    "ConversationUnavailable": (NOBODY, False, False, UNKNOWN, None, None),
-    "AuthenticationFailed": (KEY, True, False, REJECTED, "invalid", None),
-    "ModelForbidden": (KEY, True, False, REJECTED, "invalid", 3600.0),
-    "QuotaExhausted": (GROUP, True, False, REJECTED, "exhausted", 3600.0),
-    "ProviderRateLimited": (GROUP, True, False, REJECTED, "throttled", 60.0),
-    "ProviderUnavailable": (KEY, True, True, UNKNOWN, None, None),
-    "ConnectionFailed": (KEY, True, True, NOTHING, None, None),
-    "ProviderTimeout": (KEY, True, True, UNKNOWN, None, None),
-    "RegionUnsupported": (PROVIDER, True, False, REJECTED, None, None),
-    "RequestRejected": (NOBODY, False, False, REJECTED, None, None),
-    "ContextTooLong": (NOBODY, False, False, REJECTED, None, None),
-    "ContentBlocked": (NOBODY, False, False, REJECTED, None, None),
+# error: who is avoided, another key?, the same again?, what was counted, what it tells of the
+# service, state, for seconds
+TABLE: dict[str, tuple[Subject, bool, bool, Counted, Pulse, str | None, float | None]] = {
+    "RouterError": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "ConfigurationError": (KEY, True, False, NOTHING, SILENT, None, None),
+    "InvalidRequest": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "RequestTooLarge": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "NoKeys": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "NoCapacity": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "DeadlineExceeded": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "RequestCancelled": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "AdapterFault": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "SecretError": (KEY, True, False, NOTHING, SILENT, "throttled", 5.0),
+    "SecretNotFound": (KEY, True, False, NOTHING, SILENT, "throttled", 5.0),
+    "SecretDenied": (KEY, True, False, NOTHING, SILENT, None, None),
+    "SecretStoreDown": (KEY, True, False, NOTHING, SILENT, None, None),
+    "SecretMalformed": (KEY, True, False, NOTHING, SILENT, "throttled", 5.0),
+    "SecretNotWritable": (KEY, True, False, NOTHING, SILENT, "throttled", 5.0),
+    "CircuitsOpen": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "UserRateLimited": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "StorageError": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "ConversationUnavailable": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "AuthenticationFailed": (KEY, True, False, REJECTED, ANSWERED, "invalid", None),
+    "ModelForbidden": (KEY, True, False, REJECTED, ANSWERED, "invalid", 3600.0),
+    "QuotaExhausted": (GROUP, True, False, REJECTED, ANSWERED, "exhausted", 3600.0),
+    "ProviderRateLimited": (GROUP, True, False, REJECTED, ANSWERED, "throttled", 60.0),
+    "ProviderUnavailable": (KEY, True, True, UNKNOWN, FAILED, None, None),
+    "ConnectionFailed": (KEY, True, True, NOTHING, FAILED, None, None),
+    "ProviderTimeout": (KEY, True, True, UNKNOWN, FAILED, None, None),
+    "RegionUnsupported": (PROVIDER, True, False, REJECTED, ANSWERED, None, None),
+    "RequestRejected": (NOBODY, False, False, REJECTED, ANSWERED, None, None),
+    "ContextTooLong": (NOBODY, False, False, REJECTED, ANSWERED, None, None),
+    "ContentBlocked": (NOBODY, False, False, REJECTED, ANSWERED, None, None),
 }
 
 ERRORS: dict[str, type[Any]] = {
@@ -83,13 +87,15 @@ def test_every_error_has_a_row() -> None:
 
 @pytest.mark.parametrize("name", TABLE)
 def test_the_verdict_on_each_error(name: str) -> None:
-    subject, retry, transient, counted, state, seconds = TABLE[name]
+    subject, retry, transient, counted, pulse, state, seconds = TABLE[name]
     verdict = verdict_on(make(name))
     assert verdict.subject is subject
     assert verdict.retry is retry
     assert verdict.transient is transient
     assert verdict.counted is counted
+    assert verdict.pulse is pulse
     assert (verdict.state, verdict.seconds) == (state, seconds)
+    assert verdict.escalate is (name == "ContentBlocked")
 
 
 @pytest.mark.parametrize("name", OF_PROVIDERS)
@@ -138,6 +144,21 @@ def test_what_the_provider_asks_for_wins_where_a_time_ends_it(
     name: str, retry_after: float | None, milliseconds: int
 ) -> None:
     assert verdict_on(make(name)).cooldown_ms(retry_after) == milliseconds
+
+
+def test_a_rate_limit_without_a_time_grows_and_one_with_a_time_is_obeyed() -> None:
+    verdict = verdict_on(make("ProviderRateLimited"))
+    assert verdict.longest_ms(None) == 900_000
+    assert verdict.longest_ms(5.0) == 0
+    assert verdict_on(make("QuotaExhausted")).longest_ms(None) == 0
+
+
+@pytest.mark.parametrize(("given", "pulse"), [(9.9, SILENT), (10.0, FAILED)])
+def test_a_timeout_tells_of_the_service_only_where_it_had_the_time(
+    given: float, pulse: Pulse
+) -> None:
+    assert verdict_on(make("ProviderTimeout"), given).pulse is pulse
+    assert verdict_on(make("ProviderUnavailable"), given).pulse is FAILED
 
 
 def test_pauses_double_half_of_each_is_chance_and_they_are_capped() -> None:

@@ -13,11 +13,13 @@ from core.redis_calls import PooledCalls
 from core.redis_connection import RedisConnection
 from keys.places import Places
 from lua import limiter_calls
+from lua.lifecycle_calls import read_logs
 from lua.limiter_types import (
     Charge,
     Geometry,
     GroupKeys,
     Lesson,
+    LogKeys,
     Mark,
     NoRoom,
     Patience,
@@ -53,7 +55,7 @@ class Bench:
         unknown = set(limits) - set(LIMITS)
         assert not unknown, unknown
         fields = ["p:p", f"k:{name}", f"g:p/{group or name}"]
-        row = [*fields, *(limits.get(n, 0) for n in LIMITS), 1]
+        row = [*fields, *(limits.get(n, 0) for n in LIMITS), 1, "s:p"]
         return tier, group or name, "|".join(str(part) for part in row)
 
     def group(self, name: str) -> GroupKeys:
@@ -110,9 +112,10 @@ class Bench:
             reservation_key=self.places.reservation(self.shard, reservation),
             reservation_id=reservation,
             group=self.group(group),
+            logs=self.logs(group),
             settlement=Settlement(
                 Charge(requests, tokens, given, output),
-                subjects=f"p:p|k:{group}|g:p/{group}",
+                subjects=f"p:p|k:{group}|g:p/{group}|s:p",
                 **{"lesson": Lesson("m"), **more},
             ),
             now_ms=self.now,
@@ -129,7 +132,19 @@ class Bench:
         return limiter_calls.leave(self.calls, self.shard, reservation, now_ms=self.now)
 
     def mark(self, *marks: Mark) -> list[int]:
-        return limiter_calls.mark(self.calls, self.shard, marks, now_ms=self.now)
+        logs = [self.names.log(self.shard.tag, m.field.removeprefix("c:")) for m in marks]
+        return limiter_calls.mark(
+            self.calls, self.shard, marks, who="bo", logs=logs, now_ms=self.now
+        )
+
+    def logs(self, name: str) -> LogKeys:
+        kept = (f"k:{name}", f"g:p/{name}", "s:p")
+        return LogKeys(*(self.names.log(self.shard.tag, subject) for subject in kept))
+
+    def history(self, name: str) -> list[tuple[str, str, str]]:
+        """Subject, state before and state after of each change that was logged."""
+        entries = read_logs(self.calls, self.logs(name), 100)
+        return [(entry.subject, entry.before, entry.after) for entry in entries]
 
     def use(self, *names: str) -> list[limiter_calls.GroupUse]:
         _, uses = limiter_calls.status(
@@ -137,7 +152,7 @@ class Bench:
             self.geometry,
             self.shard,
             groups=[self.group(name) for name in names],
-            fields=[f"p:p|k:{name}|g:p/{name}" for name in names],
+            fields=[f"p:p|k:{name}|g:p/{name}|s:p" for name in names],
             now_ms=self.now,
         )
         return uses

@@ -89,7 +89,8 @@ _SETS_A_LINE = re.compile(
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _LONGEST_NAME = 48
-_COMMA = ord(",")
+_COMMA, _SPACE, _BRACKET, _DOT = b", (."
+_LINKS = (b"is", b"was", b"to", b"or")
 _TELLS = frozenset(b":=i")
 _QUOTES = (b'"', b"'", b"`", b"&", b"%")
 _MAY_FOLLOW = frozenset(b"\"'`(*=:> \t\r\n,|\\&%<?]")
@@ -142,10 +143,17 @@ def _named(data: bytes, at: int, after: int, seen: set[int]) -> Iterator[Assignm
     beyond = following.lstrip(_NAME_CHARACTERS)
     if not beyond or beyond[0] not in _MAY_FOLLOW:
         return
-    if beyond[0] == _COMMA and beyond[1:2] == b" ":
+    follows = beyond[0]
+    if follows == _COMMA and beyond[1:2] == b" ":
         return  # a list in prose or code
+    if follows == _BRACKET and data[after - 4 : after].lower() != b"auth":
+        return  # a call
+    if len(beyond) < len(following) and following[-len(beyond) - 1] == _DOT:
+        return  # the end of a sentence
     head = data[max(0, at - _LONGEST_NAME) : at]
     start = at - len(head) + len(head.rstrip(_NAME_CHARACTERS))
+    if _is_prose(beyond) or (beyond[0] in b"\r\n" and not _is_labelled(data, start)):
+        return
     end = after + len(following) - len(beyond)
     if end in seen:
         return  # another word of the same name led here
@@ -173,6 +181,20 @@ def _named(data: bytes, at: int, after: int, seen: set[int]) -> Iterator[Assignm
         found = _VALUE_BEFORE.search(data, max(0, start - 500), start)
         if found:
             yield Assignment(shown, *found.span("value"), True, means)
+
+
+def _is_prose(beyond: bytes) -> bool:
+    """Another word follows: a sentence, unless it says what the value "is"."""
+    if beyond[0] != _SPACE or b"=" in beyond or b":" in beyond:
+        return False
+    word = beyond[1:].partition(b" ")[0]
+    return word.isalpha() and len(word) < 12 and word.lower() not in _LINKS
+
+
+def _is_labelled(data: bytes, start: int) -> bool:
+    """Whether something like `name:` stands before, so that the value is told of elsewhere."""
+    before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
+    return before.endswith(_IS_A_NAME)
 
 
 @lru_cache(8192)
@@ -213,9 +235,8 @@ def _values_after(
         if pair:
             yield pair.end(), pair["quote"], False
         return
-    before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
     opens = (b"{" in following or b"\n" in following[:6]) and _OPENS.match(data, end)
-    if opens or before.endswith(_IS_A_NAME):
+    if opens or _is_labelled(data, start):
         beside = _BESIDE.match(data, end)
         if beside:
             yield beside.end(), beside[1], False

@@ -27,7 +27,6 @@ def sarif(findings: Sequence[Finding], errors: Sequence[Unread], lasting: bool) 
         "tool": {
             "driver": {
                 "name": "secret_scanner",
-                "informationUri": "https://example.com/secret_scanner",
                 "semanticVersion": "1.0.0",
                 "rules": [
                     {

@@ -104,7 +104,7 @@ def tokens(
         if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
             yield from _bearer(data, start)
         length = end - start
-        if length in _LENGTHS_BY_CONTEXT:
+        if length in _LENGTHS_BY_CONTEXT and _may_be_a_key(data, start, end):
             # Hashes have such lengths too, so most texts are asked once and for all.
             if providers is None:
                 providers = any(word in lower for word in PROVIDER_WORDS)
@@ -160,6 +160,17 @@ def _secret_access_key(data: bytes, start: int, end: int) -> Iterator[Match]:
         text = found[0].decode()
         if classes(text) >= 3 and looks_random(text) and not stands_for_a_secret(text):
             yield Match(_SECRET_ACCESS_KEY, *found.span(), found[0], 0.9)
+
+
+def _may_be_a_key(data: bytes, start: int, end: int) -> bool:
+    """A cheap look that nearly every identifier of this length fails."""
+    length = end - start
+    if length == 24:
+        return data[start - 2 : start] == b"s."
+    if length == 43:
+        return data[end : end + 1] == b"="
+    row = data[start:end]
+    return row.isalnum() and not row.isalpha()
 
 
 def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:

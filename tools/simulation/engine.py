@@ -101,7 +101,8 @@ class _Exchange:
         if row is not None and row.outcome is None and not midway:
             await asyncio.sleep(strike.delay)
             facts = self._facts(call, strike, row)
-            tells = row.retry_after is not None
+            asked = strike.fault is not None and strike.fault.retry_after is not None
+            tells = asked or row.retry_after is not None
             told = dialect.retry_headers(facts.wait, facts.fine) if tells else {}
             return self.refuse(account, strike.name, strike.name, facts, told)
 

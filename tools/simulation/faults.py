@@ -48,7 +48,7 @@ class Fault:
             `stall` how long, where they should end.
         error: for `flap`, the named error (default: the protocol's "overloaded").
         period: for `flap`, the length of each phase in requests.
-        retry_after: seconds to tell instead of the row's own.
+        retry_after: seconds to tell instead of the row's own, or where the row tells none.
         midway: a named error arrives inside a stream that began well.
 
     Raises:
