@@ -18,8 +18,8 @@ from llm.arguments import (
     embeddable,
     mapping,
     some_texts,
-    texts,
 )
+from llm.arguments import texts as texts_of
 from llm.options import Extras, messages_of, options_of
 
 Messages = Sequence[Message | Mapping[str, Any]]
@@ -94,7 +94,7 @@ class Requests:
             timeout,
             idle_timeout,
             allowed_providers=some_texts("allowed_providers", allowed_providers),
-            exclude_keys=texts("exclude_keys", exclude_keys),
+            exclude_keys=texts_of("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -150,7 +150,7 @@ class Requests:
             timeout,
             idle_timeout,
             allowed_providers=some_texts("allowed_providers", allowed_providers),
-            exclude_keys=texts("exclude_keys", exclude_keys),
+            exclude_keys=texts_of("exclude_keys", exclude_keys),
             system_prompt=system_prompt,
             model_preference=model_preference,
             workload=workload,
@@ -177,6 +177,8 @@ class Requests:
         priority: int = 0,
         workload: str | None = None,
         tags: Mapping[str, str] | None = None,
+        allowed_providers: Sequence[str] | None = None,
+        exclude_keys: Sequence[str] = (),
         provider_options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> EmbeddingRequest:
         """Args:
@@ -185,7 +187,8 @@ class Requests:
             All texts go to one model.
         dimensions: the length of the vectors, where the model lets it be chosen.
         timeout: seconds for all calls together.
-        user_id, max_wait, priority, workload, tags, provider_options: as for `send_one_shot`.
+        user_id, max_wait, priority, workload, tags, allowed_providers, exclude_keys,
+            provider_options: as for `send_one_shot`.
         """
         options = options_of(self._providers(), provider_options=provider_options)
         request = self._checked(
@@ -194,6 +197,8 @@ class Requests:
             (),
             tags,
             timeout,
+            allowed_providers=some_texts("allowed_providers", allowed_providers),
+            exclude_keys=texts_of("exclude_keys", exclude_keys),
             model_preference=model_preference,
             workload=workload,
             expected_completion_tokens=0,
@@ -239,7 +244,7 @@ class Requests:
                 request_id=uuid4().hex,
                 messages=messages,
                 options=options,
-                fallback_models=texts("fallback_models", fallback_models),
+                fallback_models=texts_of("fallback_models", fallback_models),
                 tags=mapping("tags", tags),
                 timeout=usual if timeout is None else timeout,
                 **asked,

@@ -54,6 +54,19 @@ def test_texts_become_vectors_in_their_order(router: RequestRouter, provider: st
     }  # fmt: skip
 
 
+def test_the_caller_names_who_may_embed(make_router: MakeRouter) -> None:
+    router = make_router(
+        keys=[embedding_key("a"), embedding_key("b"), embedding_key("c", "gemini")]
+    )
+    for _ in range(4):
+        assert router.embed(["one"], OPENAI, exclude_keys=["a"])["key_id"] == "b"
+        assert router.embed(["one"], allowed_providers=["gemini"])["key_id"] == "c"
+    refused = router.embed(["one"], OPENAI, exclude_keys=["a", "b"])
+    assert refused["error_type"] == "no_keys"
+    with pytest.raises(InvalidRequest, match="exclude_keys must be a list"):
+        router.embed(["one"], exclude_keys="a")
+
+
 def test_without_a_preference_the_model_that_embeds_is_taken_and_chats_go_elsewhere(
     router: RequestRouter, simulator: SimulatedProvider
 ) -> None:
