@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from core.errors import ProviderError
@@ -58,8 +57,7 @@ class Arriving:
     """One answer as far as it has arrived.
 
     Attributes:
-        pieces: texts that were not handed out yet.
-        failure: why the stream broke; it is raised after the pieces that came before it.
+        failure: why the stream broke; it is set once all that came before it was handed out.
         done: whether nothing more is to be read.
 
     Args:
@@ -67,7 +65,6 @@ class Arriving:
     """
 
     def __init__(self, dialect: Dialect, call: ProviderCall, answer: Answer) -> None:
-        self.pieces: deque[str] = deque()
         self.failure: ProviderError | None = None
         self.done = False
         self._dialect = dialect
@@ -76,6 +73,9 @@ class Arriving:
         self._events = EventReader(call.provider)
         self._assembler = dialect.assembler(call)
         self._texts: list[str] = []
+        self._unread: deque[str] = deque()
+        self._ended = False
+        self._broken: ProviderError | None = None
         self._raw = bytearray()
         # Some servers know no streams, and answer whole.
         self._whole = STREAM_TYPE not in answer.headers.get("content-type", STREAM_TYPE)
@@ -90,26 +90,37 @@ class Arriving:
         """Take bytes as they arrived."""
         if self._whole:
             self._raw += data
-            return
-        self._guarded(lambda: self._take(self._events.feed(data)))
+        else:
+            self._events.feed(data)
 
-    def end(self) -> None:
-        """The connection came to its end."""
-        if not self._whole:
-            self._guarded(lambda: self._take(self._events.end()))
-        if self.failure is None:
+    def end(self, broken: ProviderError | None = None) -> None:
+        """The connection came to its end, or broke: that harms nothing if the answer is whole."""
+        self._ended, self._broken = True, broken
+        self._events.end()
+
+    def piece(self) -> str | None:
+        """The next text; None where more must be read, or `done`, or there is a `failure`."""
+        if self._unread:
+            return self._unread.popleft()
+        if self.done:
+            return None
+        try:
+            while (event := self._events.next_event()) is not None:
+                text = self._take(*event)
+                if text:
+                    return text
+            if self._ended:
+                self.done = True
+                return self._finish()
+        except ProviderError as error:
             self.done = True
-            self._guarded(self._finish)
-
-    def broke(self, error: ProviderError) -> None:
-        """The connection broke, which harms nothing if the answer is whole."""
-        if self._assembler.whole and self.failure is None:
-            self.end()
-        elif self.failure is None:
-            self.failure = error
+            self.failure = error.with_traceback(None)
+        return None
 
     def reply(self) -> ProviderReply:
-        """The whole answer, or the part that has arrived. Raises what made it no answer."""
+        """The whole answer, or the part that has arrived."""
+        while self._reply is None and (text := self.piece()) is not None:
+            self._unread.append(text)
         if self._reply is not None:
             return self._reply
         body = self._assembler.body()
@@ -123,23 +134,23 @@ class Arriving:
 
     # -- inside --------------------------------------------------------------------------------
 
-    def _take(self, events: list[tuple[str, str]]) -> None:
-        for event, text in events:
-            if text.startswith("[DONE]"):
-                data = None
-            else:
-                try:
-                    data = json.loads(text)
-                except (ValueError, RecursionError):
-                    raise self._nonsense("an event is no JSON", text) from None
-                if not isinstance(data, dict):
-                    raise self._nonsense("an event is no JSON object", text)
-            piece = self._assembler.take(event, data)
-            if piece:
-                self._texts.append(piece)
-                self.pieces.append(piece)
+    def _take(self, event: str, text: str) -> str:
+        data: Any = None
+        if not text.startswith("[DONE]"):
+            try:
+                data = json.loads(text)
+            except (ValueError, RecursionError):
+                raise self._nonsense("an event is no JSON", text) from None
+            if not isinstance(data, dict):
+                raise self._nonsense("an event is no JSON object", text)
+        piece = self._assembler.take(event, data)
+        if piece:
+            self._texts.append(piece)
+        return piece
 
-    def _finish(self) -> None:
+    def _finish(self) -> str | None:
+        if self._broken is not None and not self._assembler.whole:
+            raise self._broken
         if self._whole:
             body: bytes = bytes(self._raw)
         elif self._assembler.whole:
@@ -148,17 +159,7 @@ class Arriving:
             raise self._nonsense("the stream ended before the answer did", "")
         answer = Answer(self._answer.status, self._answer.headers, body)
         self._reply = self._dialect.read(self._call, answer)
-        if self._whole and self._reply.content:
-            self._texts.append(self._reply.content)
-            self.pieces.append(self._reply.content)
-
-    def _guarded(self, step: Callable[[], None]) -> None:
-        try:
-            step()
-        except ProviderError as error:
-            self.done = True
-            if self.failure is None:
-                self.failure = error.with_traceback(None)
+        return (self._reply.content or None) if self._whole else None
 
     def _nonsense(self, missing: str, text: str) -> ProviderError:
         answer = Answer(self._answer.status, self._answer.headers, text or "".join(self._texts))

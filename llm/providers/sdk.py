@@ -109,11 +109,11 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
         from llm.providers.streams import ThreadStream
         from llm.providers.transport import Deadline
 
-        end = time.monotonic() + call.timeout
         taken = False
         try:
             client = self._clients.take(call)
             taken = True
+            end = time.monotonic() + call.timeout
             with Deadline(call.timeout):
                 response = self._open(client, call)
             arriving = Arriving(self, call, Answer.begun(response))
@@ -150,11 +150,11 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
     ) -> AsyncProviderStream | Answer | ProviderError:
         from llm.providers.streams import TaskStream
 
-        end = time.monotonic() + call.timeout
         pool, opened = None, False
         take_sent()
         try:
             client, pool = self._async_clients.take(call)
+            end = time.monotonic() + call.timeout
             async with asyncio.timeout(call.timeout):
                 response = await self._open_async(client, call)
             arriving = Arriving(self, call, Answer.begun(response))

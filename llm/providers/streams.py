@@ -65,7 +65,7 @@ class _Stream:
             raise error
         if isinstance(found, ProviderTimeout):
             found = self._stalled()
-        self._arriving.broke(found)
+        self._arriving.end(found)
 
     def _stalled(self) -> ProviderTimeout:
         over = time.monotonic() >= self._end
@@ -101,7 +101,7 @@ class ThreadStream(_Stream):
 
     def __next__(self) -> str:
         arriving = self._arriving
-        while not arriving.pieces:
+        while self._closed or (text := arriving.piece()) is None:
             if arriving.failure is not None:
                 self.close()
                 raise arriving.failure
@@ -109,7 +109,7 @@ class ThreadStream(_Stream):
                 self.close()
                 raise StopIteration
             self._read()
-        return arriving.pieces.popleft()
+        return text
 
     def close(self) -> None:
         """See `base.ProviderStream`."""
@@ -155,7 +155,7 @@ class TaskStream(_Stream):
 
     async def __anext__(self) -> str:
         arriving = self._arriving
-        while not arriving.pieces:
+        while self._closed or (text := arriving.piece()) is None:
             if arriving.failure is not None:
                 await self.aclose()
                 raise arriving.failure
@@ -163,7 +163,7 @@ class TaskStream(_Stream):
                 await self.aclose()
                 raise StopAsyncIteration
             await self._read()
-        return arriving.pieces.popleft()
+        return text
 
     async def aclose(self) -> None:
         """See `base.AsyncProviderStream`."""
@@ -179,7 +179,7 @@ class TaskStream(_Stream):
             async with asyncio.timeout(self._seconds()):
                 data = await anext(self._bytes, None)
         except TimeoutError:
-            self._arriving.broke(self._stalled())
+            self._arriving.end(self._stalled())
         except Exception as error:  # noqa: BLE001 - raised again where it is our own fault
             self._broke(error)
         else:
