@@ -29,7 +29,7 @@ from tools.simulation.settings import SimulationSettings
 
 MODEL = "gpt-4o-mini"
 PROMPT = "Name the largest city of each country that borders Austria."
-STREAMS, IN_FLIGHT, REQUESTS, ROUNDS, OPEN = 150, 64, 640, 5, 1_000
+STREAMS, IN_FLIGHT, REQUESTS, ROUNDS, OPEN = 60, 64, 640, 3, 1_000
 BODY: dict[str, Any] = {
     "model": MODEL,
     "messages": [{"role": "user", "content": PROMPT}],
