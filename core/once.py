@@ -29,6 +29,12 @@ class _Once(Generic[T]):
         with self._lock:
             self._made.clear()
 
+    def forget(self, value: T) -> None:
+        """Make it anew at the next use, if it is this very value that would be given again."""
+        with self._lock:
+            if self._made and self._made[0] is value:
+                self._made.clear()
+
 
 def once(make: Callable[[], T]) -> _Once[T]:
     """Call a function without arguments once, and give its value again ever after.

@@ -24,7 +24,7 @@ from keys.leaks import show
 from keys.places import Places
 from keys.registry import KeyRegistry, parse_keys
 from keys.runtime import RuntimeKeys
-from keys.secrets.store import SecretStore, WritableStore, name_of, place_of, put_secret
+from keys.secrets.store import SecretStore, name_of, place_of, put_secret
 from keys.spec import KeySpec
 from lua.lifecycle_calls import (
     MOST_ENTRIES,
@@ -115,12 +115,10 @@ class KeyLifecycle:
     def rotate(self, key_id: str, secret: SecretStr | None, who: str, why: str) -> Rotation:
         """Go over to a new secret; see `KeyManager.rotate_key`."""
         key = self._known(key_id)
-        stored, where = False, where_of(self._store(), key)
-        if secret is not None and isinstance(self._store(), WritableStore):
+        if secret is not None:
             put_secret(self._store(), key, secret)
-            stored = True
         changed = self._change(key, "rotate", who, why)
-        return Rotation(key_id, changed.version, stored, where)
+        return Rotation(key_id, changed.version, secret is not None, where_of(self._store(), key))
 
     def revoke(self, key_id: str, who: str, why: str) -> None:
         """Take a key out for good; see `KeyManager.revoke_key`."""

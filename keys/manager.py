@@ -330,8 +330,8 @@ class KeyManager:
         it. A key that was Invalid is Available again.
 
         Args:
-            new_secret: stored in the secret store, if that can be written to. Where it cannot,
-                change it there first: the answer says where.
+            new_secret: stored in the secret store. Where that cannot be written to, change it
+                there first and leave this out: the answer says where.
 
         Raises:
             ConfigurationError: no such key, or it was revoked.

@@ -100,7 +100,9 @@ class AsyncRequestRouter:
         return await asyncio.to_thread(health_of, self._parts)
 
     async def aclose(self) -> None:
-        """Give back connections and clients; the router is not used afterwards."""
+        """Give back connections and clients; the router is not used afterwards. If it was the
+        process's, `get_async_request_router` makes a new one."""
+        get_async_request_router.forget(self)
         await all_settled()
         await self._parts.aclose()
 

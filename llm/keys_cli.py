@@ -171,7 +171,7 @@ def rotate(key_id: KeyId, secret: FromStdin = False, reason: Reason = "", by: By
     """Go over to a new secret: all programs forget the old one; requests under way end with it.
 
     With an encrypted file as the secret store, --secret-stdin stores the new one. Elsewhere change
-    it in the store first, then run this.
+    it in the store first, then run this without it.
     """
     given = _read_secret() if secret else None
     with _manager() as manager:

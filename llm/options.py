@@ -38,6 +38,30 @@ class Extras(TypedDict, total=False):
     provider_options: Mapping[str, Mapping[str, Any]] | None
 
 
+_MEANT = {
+    "model": "model_preference", "models": "model_preference and fallback_models",
+    "system": "system_prompt", "max_tokens": "max_output_tokens",
+    "max_completion_tokens": "max_output_tokens", "functions": "tools", "user": "user_id",
+    "stream": "stream_one_shot or stream_chat, which are methods",
+    "keep_partial": "it with stream_chat", "extra_body": "provider_options",
+    "conversation_id": "send_chat's conv_id",
+}  # fmt: skip
+"""What other libraries call it, and what to write here."""
+
+
+def check_names(extras: Mapping[str, Any]) -> None:
+    """Refuse arguments that no request has, and say what was probably meant.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    for name in extras:
+        if name not in Extras.__annotations__:
+            meant = _MEANT.get(name)
+            hint = f"write {meant}" if meant else "see help() of the method for those there are"
+            raise InvalidRequest(f"there is no argument {name!r}; {hint}")
+
+
 # What the router reserves for, or says itself: another value would not be what was counted.
 _OURS = {
     "openai": {

@@ -20,7 +20,7 @@ from llm.arguments import (
     some_texts,
 )
 from llm.arguments import texts as texts_of
-from llm.options import Extras, messages_of, options_of
+from llm.options import Extras, check_names, messages_of, options_of
 
 Messages = Sequence[Message | Mapping[str, Any]]
 
@@ -222,6 +222,7 @@ class Requests:
         **asked: Any,
     ) -> ChatRequest:
         found = messages_of(prompt, messages, goes_on="conv_id" in asked)
+        check_names(extras)
         options = options_of(self._providers(), **extras) if extras else NO_OPTIONS
         if idle_timeout is None:
             idle_timeout = self._settings.llm_stream_idle_seconds

@@ -152,7 +152,9 @@ class RequestRouter:
         return health_of(self._parts)
 
     def close(self) -> None:
-        """Give back connections and clients; the router is not used afterwards."""
+        """Give back connections and clients; the router is not used afterwards. If it was the
+        process's, `get_request_router` makes a new one."""
+        get_request_router.forget(self)
         self._parts.close()
 
     def __enter__(self) -> Self:

@@ -83,6 +83,8 @@ def _write(event: Event) -> None:
 
 
 def _level_of(event: Event) -> tuple[int, str]:
+    if isinstance(event, (AttemptFinished, RequestFinished)) and event.outcome == "cancelled":
+        return logging.INFO, "stopped by the caller"
     if isinstance(event, AttemptFinished):
         good = event.outcome == "success"
         return (logging.DEBUG, "attempt") if good else (logging.WARNING, "attempt failed")

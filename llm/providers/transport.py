@@ -16,6 +16,10 @@ from types import TracebackType
 from typing import Any
 
 import httpcore2
+
+# OpenAI's SDK takes `httpx` where it finds it in sys.modules, also while another thread has only
+# begun to import it (google-genai does at its first use): so it is there, whole, before any call.
+import httpx  # noqa: F401
 import httpx2
 
 from core.errors import ConnectionFailed, ProviderError, ProviderTimeout, ProviderUnavailable

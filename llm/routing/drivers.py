@@ -46,8 +46,6 @@ from llm.routing.effects import (
 )
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from conversation.store import ConversationStore
     from keys.manager import KeyManager
     from keys.rate_limiter import RateLimiter

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from core.errors import InvalidRequest
 from tests.integration.routers import MODELS, MakeRouter, key, manager_of
 from tools.simulated_provider import SimulatedProvider
 
 BOTH_ROUTERS = True
 
-ALWAYS = {"tool_calls",
-    "success", "request_id", "content", "model", "key_id", "provider", "tokens",
+ALWAYS = {
+    "success", "request_id", "content", "tool_calls", "model", "key_id", "provider", "tokens",
     "conversation_id", "attempts", "duration_ms",
 }  # fmt: skip
 OF_AN_ATTEMPT = {"key_id", "provider", "model", "outcome", "duration_ms"}
@@ -146,3 +149,20 @@ def test_a_router_may_be_closed_twice(make_router: MakeRouter) -> None:
     router = make_router(keys=[key("a")])
     router.close()
     router.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("model", "model_preference"),
+        ("max_tokens", "max_output_tokens"),
+        ("stream", "stream_one_shot"),
+        ("no_such", "help()"),
+    ],
+)
+def test_an_argument_by_another_s_name_is_refused_with_the_right_one(
+    make_router: MakeRouter, name: str, meant: str
+) -> None:
+    router = make_router(keys=[key("a")])
+    with pytest.raises(InvalidRequest, match=f"no argument '{name}'.*{re.escape(meant)}"):
+        router.send_one_shot("Hello", **{name: "x"})

@@ -143,7 +143,7 @@ def test_a_rotation_loses_nothing_keeps_the_counters_and_drains_the_old_secret(
     here, there = two
     for router in two:
         assert served_by(router) == "a"
-    simulator.add_fault("latency", seconds=0.6, key="a", times=2)
+    simulator.add_fault("latency", seconds=2, key="a", times=2)
     under_way: list[Any] = []
     threads = [
         threading.Thread(target=lambda r=router: under_way.append(r.send_one_shot("Hello")))
@@ -233,6 +233,14 @@ def test_a_store_that_can_be_written_to_gets_the_new_secret(
     extra_secret = new_secret(simulator, "extra")
     manager_of(routers[0]).register_key(extra(simulator, priority=0), extra_secret)
     assert shelf.secrets["extra"] == extra_secret
+
+
+def test_a_secret_that_cannot_be_stored_rotates_nothing(make_router: MakeRouter) -> None:
+    manager = manager_of(make_router(keys=[key("a")]))
+    before = manager.rotate_key("a").version
+    with pytest.raises(SecretNotWritable, match="API_KEY_A"):
+        manager.rotate_key("a", f"sk-{uuid4().hex}")
+    assert manager.rotate_key("a").version == before + 1
 
 
 def test_a_secret_is_not_registered_where_it_cannot_be_stored(

@@ -223,3 +223,18 @@ def test_a_closed_router_answers_with_a_typed_failure(make_router: MakeRouter) -
     router._parts.redis.close()
     assert router.send_one_shot("Hello")["error_type"] == "redis_unavailable"
     assert manager_of(router).health_check()["healthy"] is False
+
+
+def test_after_the_process_s_router_was_closed_there_is_a_new_one_that_is_followed(
+    as_a_program: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    as_a_program(key("a"))
+    with get_request_router() as first:
+        assert first.send_one_shot("Hello")["success"]
+    caplog.clear()
+    with get_request_router() as second:
+        assert second is not first
+        first.close()
+        assert get_request_router() is second, "closing the old one again changes nothing"
+        assert not second.send_one_shot("Hello", "no-such-model")["success"]
+    assert "request failed" in caplog.text

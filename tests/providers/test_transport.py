@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -308,3 +310,12 @@ def test_tls_is_verified() -> None:
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
     client.close()
+
+
+def test_httpx_is_whole_before_any_sdk_looks_for_it() -> None:
+    """OpenAI's SDK uses a half-imported httpx of another thread and trips over it."""
+    code = "import sys, llm.providers.transport; print(hasattr(sys.modules.get('httpx'), 'URL'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "True"
