@@ -43,7 +43,7 @@ def test_nothing_is_refused_and_nobody_fails(
             "settings": router._parts.settings.model_dump(),
             "crowd": {
                 "processes": PROCESSES,
-                "threads": 6,
+                "threads": 4,
                 "warm_up_model": "warm-up",
                 "seconds": 6 * ROUTERS_WINDOW,
                 "request": {
@@ -55,7 +55,8 @@ def test_nothing_is_refused_and_nobody_fails(
         }
         with ThreadPoolExecutor(1) as pool:
             crowd = pool.submit(run_elsewhere, orders, 100.0)
-            wait_for(lambda: accepted(simulator, names) > 2 * LIMIT, 30)
+            wait_for(lambda: crowd.done() or accepted(simulator, names) > 2 * LIMIT, 60)
+            assert not crowd.done(), crowd.result()
             time.sleep(ROUTERS_WINDOW)
             server.kill()
             before = accepted(simulator, names)
