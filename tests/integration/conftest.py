@@ -8,6 +8,9 @@ __all__ = ["events", "make_router", "sdks", "simulator"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """The tests of a module with `BOTH_ROUTERS = True` are the contract of both routers."""
+    """The tests of a module with `BOTH_ROUTERS = True` are the contract of both routers, but for
+    those in its `OF_THREADS`."""
     if getattr(metafunc.module, "BOTH_ROUTERS", False) and "make_router" in metafunc.fixturenames:
-        metafunc.parametrize("make_router", [THREADS, TASKS], indirect=True)
+        alone = metafunc.function.__name__ in getattr(metafunc.module, "OF_THREADS", ())
+        kinds = [THREADS] if alone else [THREADS, TASKS]
+        metafunc.parametrize("make_router", kinds, indirect=True)

@@ -29,6 +29,8 @@ from tools.simulated_provider import SimulatedProvider
 from tools.simulation.errors import TABLE
 
 BOTH_ROUTERS = True
+OF_THREADS = ("test_an_interrupt_is_passed_on_and_its_call_is_settled",)
+"""Ctrl-C ends a loop; tasks are cancelled instead: see test_cancelling.py."""
 
 FAULTS = sorted(
     {"hang", "stall", "drop", "drop_midway", "garbage", "empty", "html"}.union(*TABLE.values())
