@@ -100,8 +100,28 @@ class Arriving:
 
     def piece(self) -> str | None:
         """The next text; None where more must be read, or `done`, or there is a `failure`."""
-        if self._unread:
-            return self._unread.popleft()
+        return self._unread.popleft() if self._unread else self._next()
+
+    def reply(self) -> ProviderReply:
+        """The whole answer, or the part that has arrived."""
+        # What has arrived was produced, whether or not somebody reads it.
+        while (text := self._next()) is not None:
+            self._unread.append(text)
+        if self._reply is not None:
+            return self._reply
+        body = self._assembler.body()
+        model = body.get("model") or body.get("modelVersion")
+        return ProviderReply(
+            content="".join(self._texts),
+            model=model if isinstance(model, str) and model else self._call.model,
+            stop_reason="other",
+            usage=self._dialect.usage_in(body),
+        )
+
+    # -- inside --------------------------------------------------------------------------------
+
+    def _next(self) -> str | None:
+        """The next text of what has arrived; see `piece`."""
         if self.done:
             return None
         try:
@@ -116,23 +136,6 @@ class Arriving:
             self.done = True
             self.failure = error.with_traceback(None)
         return None
-
-    def reply(self) -> ProviderReply:
-        """The whole answer, or the part that has arrived."""
-        while self._reply is None and (text := self.piece()) is not None:
-            self._unread.append(text)
-        if self._reply is not None:
-            return self._reply
-        body = self._assembler.body()
-        model = body.get("model") or body.get("modelVersion")
-        return ProviderReply(
-            content="".join(self._texts),
-            model=model if isinstance(model, str) and model else self._call.model,
-            stop_reason="other",
-            usage=self._dialect.usage_in(body),
-        )
-
-    # -- inside --------------------------------------------------------------------------------
 
     def _take(self, event: str, text: str) -> str:
         data: Any = None

@@ -271,6 +271,22 @@ def test_closing_ends_the_providers_connection_at_once(
     stream.close()
 
 
+def test_what_arrived_and_was_not_read_counts_as_produced_and_can_still_be_read(
+    server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
+) -> None:
+    def hold(connection: socket.socket) -> None:
+        connection.sendall(HEAD + chunk(b"".join(begun(dialect, "a", "b", "c"))))
+        connection.recv(1)
+
+    server.default = Reply(raw=hold)
+    stream = adapter.stream(call_of(dialect, server.url))
+    assert next(stream) == "a"
+    assert stream.reply().content == "abc"
+    assert [next(stream), next(stream)] == ["b", "c"]
+    stream.close()
+    assert stream.reply().content == "abc"
+
+
 def test_an_answered_stream_leaves_its_connection_for_the_next(
     server: ScriptedServer, dialect: Dialect, adapter: SdkAdapter[Any, Any]
 ) -> None:
