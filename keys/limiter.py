@@ -8,6 +8,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -140,17 +141,24 @@ class Limiter:
         while True:
             if desk.outage.state is State.UP:
                 try:
-                    return self._wait(attempt, began, max_wait, priority)
+                    outcome = self._wait(attempt, began, max_wait, priority)
                 except RedisError as error:
                     if not desk.outage.covers(error):
                         raise
+                else:
+                    if outcome is not None:
+                        return outcome
             found = desk.local.reserve_or_wait(attempt, began, max_wait, priority)
             if not isinstance(found, RedisDecides):
                 return found
+            with suppress(RedisError):
+                self._give_back(attempt)  # it may stand in the queue still, or was served untold
+            attempt = replace(attempt, id=f"{attempt.id}+")
 
     def _wait(
         self, attempt: Attempt, began: float, max_wait: float, priority: int
-    ) -> Reservation | Refused | NoRoom:
+    ) -> Reservation | Refused | NoRoom | None:
+        """Wait in Redis' queue; None where its turn was promised by a Redis that was lost since."""
         plan = attempt.plan
         fields = [subjects_of(plan.key(n)).group for n in range(len(plan.packed))]
         ticket = Ticket(attempt.id, plan.shard, dict(zip(fields, plan.groups, strict=True)))
@@ -176,6 +184,12 @@ class Limiter:
             raise
         finally:
             self._room.exit(ticket)
+        clock = self._clocks[plan.shard.tag]
+        lost_at = self._desk(plan.shard).outage.trouble_since
+        if turn.delay_seconds > 0 and clock.local(turn.now_ms) <= lost_at <= clock.local(
+            turn.at_ms
+        ):
+            return None
         return self._reservation(attempt, turn, time.monotonic() - began)
 
     def _queue_up(self, attempt: Attempt, patience: Patience) -> Reservation | NoRoom | Waits:

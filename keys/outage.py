@@ -82,6 +82,8 @@ class Outage:
         away: why Redis is not asked; None while it is.
         epoch: the epoch in which Redis is believed to be; "" before the first beat.
         routers: how many routers share the limits, as Redis told it last.
+        trouble_since: when it was not UP for the last time began, in monotonic seconds. What Redis
+            promised ahead of that time for after it does not hold: others count on the same room.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ class Outage:
         self._rejoined = True
         self._since_ms = 0
         self._needed = 1
-        self._trouble_since = 0.0
+        self.trouble_since = 0.0
 
     # -- what others ask -----------------------------------------------------------------------
 
@@ -322,7 +324,7 @@ class Outage:
             self.state, self.away, self._local = State.UP, None, None
             for waiter in self.queue.dismiss():
                 waiter.tell()
-            seconds, admitted = self._clock() - self._trouble_since, self.admitted_locally
+            seconds, admitted = self._clock() - self.trouble_since, self.admitted_locally
             self.admitted_locally = 0
         emit(RedisBack(self._description, round(seconds, 3), admitted))
 
@@ -339,8 +341,8 @@ class Outage:
         """Count what this process used before, unless that was done."""
         if self.state is not State.UP:
             return
-        self._trouble_since = self._clock()
-        unknown = self._trouble_since - self._joined < 2.5 * self._beat and self.routers > 1
+        self.trouble_since = self._clock()
+        unknown = self.trouble_since - self._joined < 2.5 * self._beat and self.routers > 1
         if self.routers == 0 or unknown:
             return  # others do not count this one yet
         now_ms = self.now_ms()

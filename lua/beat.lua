@@ -47,6 +47,8 @@ if not epoch or (run ~= '' and stored[2] ~= run) then
   redis.call('HSET', KEYS[2], '#epoch', epoch, '#run', run, '#empty', empty)
 end
 
+-- Who asks whether Redis can do its work asks whether it takes writes.
+redis.call('HSET', KEYS[2], '#beat', now)
 if ARGV[8] == 'here' and (ARGV[10] == '' or ARGV[10] == epoch) then
   redis.call('ZADD', KEYS[1], now, id)
 elseif ARGV[8] == 'leaving' then

@@ -38,6 +38,8 @@ def test_after_the_master_died_the_router_goes_on_with_the_same_counts(
         assert lost["error_type"] == "redis_unavailable"
         until(lambda: router.send_one_shot("Hello")["success"], "the replica's promotion", 15)
         assert time.monotonic() - began < 15
+        outage = manager_of(router).outages()[0]
+        until(lambda: outage.state is State.UP, "that Redis decides alone again", 20)
         assert router.send_chat("chat-1", "Hello", "alice")["success"]
         refused = router.send_one_shot("Hello")
         assert refused["error_type"] == "rate_limited", "the counts went along"

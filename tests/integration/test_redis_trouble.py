@@ -327,14 +327,16 @@ def test_forgotten_scripts_are_no_lost_state(
 
 
 def test_a_full_redis_is_away_until_it_has_memory(
-    make_router: MakeRouter, server: PlainServer, admin: redis_py.Redis
+    make_router: MakeRouter, server: PlainServer, admin: redis_py.Redis, events: list[Event]
 ) -> None:
     router = make_router(keys=[key("a", rpm=20)], redis_url=server.url)
     outage = known(router)
     admin.config_set("maxmemory", 1)
     assert outcomes(router, 2) == ["success"] * 2
     assert outage.state is State.AWAY
+    time.sleep(1)  # some probes, none of which may take it for whole
     assert "maxmemory" in router.health_check()["redis"]["reason"]
+    assert [type(e) for e in events if isinstance(e, RedisAway | RedisRecovering)] == [RedisAway]
     admin.config_set("maxmemory", 0)
     wait_for(lambda: is_up(outage))
     assert used(router) == 3
@@ -442,10 +444,10 @@ def test_ten_seconds_away_are_passed_over_and_nobody_storms_redis(
     router = make_router(
         keys=[key("a", rpm=30)],
         redis_url=proxy.url,
-        rate_window_seconds=2,
+        rate_window_seconds=3,
         redis_timeout_seconds=0.5,
     )
-    limit(simulator, "a", rpm=30, window_seconds=1.8)
+    limit(simulator, "a", rpm=30, window_seconds=2.2)
     outage = known(router)
     ends: Counter[str] = Counter()
     stop = threading.Event()
@@ -469,7 +471,7 @@ def test_ten_seconds_away_are_passed_over_and_nobody_storms_redis(
         opened = proxy.accepted - mended
         stop.set()
     assert ends.keys() == {"success"}
-    assert ends["success"] > 30 * 5
+    assert ends["success"] > 30 * 3
     assert tried < 60, "one probe a second, and the channel of those who wait"
     assert opened <= 20, "a connection for each thread, and a few of the router's own"
     report = simulator.report()["keys"]["a"]

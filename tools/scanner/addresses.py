@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from .findings import Match, Rule
 from .names import PASSWORD, Meaning
-from .shapes import classes, looks_random, wordy
+from .shapes import classes, digit_borders, looks_random, wordy
 from .values import is_secret, stands_for_a_secret
 
 URL = Rule("url-password", "Password in a URL or connection string")
@@ -21,12 +21,19 @@ _LONGEST_COMMAND = 600
 _USERINFO = re.compile(rb"([^\s:@/\"'<>\\`?#,;=]{0,100}):([^\s\"'<>\\`]{1,200})")
 _TOKEN_USER = re.compile(rb"[A-Za-z0-9_-]{20,255}")
 _GO_DSN = re.compile(rb"([\w.-]{1,64}):([^\s\"'<>:@/]{1,200})\Z")
-_OPTIONS = (
-    re.compile(
-        rb"\s(?:-u|--user|--proxy-user|-U)[ =]{0,2}[\"']?[^\s:\"']{1,64}:"
-        rb"(?P<password>[^\s\"']{4,200})"
-    ),
-    re.compile(rb"\s(?:-p|-a|-w)[ ]?[\"']?(?P<password>[^\s\"'$-][^\s\"']{7,100})"),
+_USER_OPTION = re.compile(
+    rb"\s(?:-u|--user|--proxy-user|-U)[ =]{0,2}[\"']?([^\s:\"']{1,64}):([^\s\"']{4,200})"
+)
+_PASSWORD_OPTION = re.compile(rb"\s(?:-p|-a|-w)[ ]?[\"']?([^\s\"'$-][^\s\"']{7,100})")
+_CONTINUED = re.compile(rb"(?:[^\n\\]|\\\r?\n|\\.){0,%d}" % _LONGEST_COMMAND)
+_PARAMETERS = (b"password=", b"pwd=")
+_PARAMETER = re.compile(rb"([^\s\"'<>`&;\\]{6,200})(?=[\s\"'<>`&;\\]|\Z)")
+_OF_AN_ADDRESS = re.compile(rb"://|[?&;](?:user|uid|user[ ]id|username)=", re.I)
+_NETRC = re.compile(
+    rb"login[ \t]{1,20}([^\s\"']{1,100})\s{1,40}password[ \t]{1,20}([^\s\"']{6,200})(?=\s|\Z)"
+)
+_WORD_FOR_ONE = re.compile(
+    r"^(?:s[e3]cr[e3]t|p[a4@]ssw[o0]rd|p[a4@]ss)|(?:s[e3]cr[e3]t|p[a4@]ssw[o0]rd|p[a4@]ss)$", re.I
 )
 _SAS = re.compile(rb"&sig=([A-Za-z0-9%+/=]{40,100})")
 
@@ -35,6 +42,8 @@ def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator
     """Credentials of `user:password` kinds."""
     yield from _before_hosts(data)
     yield from _commands(data, lower, present)
+    yield from _parameters(data, lower)
+    yield from _logins(data, lower)
     yield from _shared_access(data)
 
 
@@ -87,12 +96,19 @@ def _password(found: re.Match[bytes], user: int, password: int) -> Iterator[Matc
         yield Match(URL, *found.span(password), found[password], confidence)
 
 
+def _own_part(password: str) -> str:
+    """`password` without a word for one, where what else it holds was drawn at random."""
+    rest = _WORD_FOR_ONE.sub("", password)
+    drawn = len(rest) >= 12 and digit_borders(rest) >= 3 and looks_random(rest)
+    return rest if drawn else password
+
+
 def password_in_address(user: str, password: str) -> float:
     """The confidence that this is a real password and no part of a documented address.
 
     The place gives it away, so it need not look as random as one that only a name tells of.
     """
-    password = unquote(password)
+    password = _own_part(unquote(password))
     if (
         len(password) < 6
         or ("," in password and ":" in password)
@@ -107,20 +123,51 @@ def password_in_address(user: str, password: str) -> float:
         return 0.0
     if wordy(password) and classes(password) < 3:
         return 0.0
-    if password.isalpha() and len(password) < 12:
+    if password.isalpha() and len(password) < 10:
         return 0.0
     return 0.6 if classes(password) >= 2 or looks_random(password) else 0.0
+
+
+def _parameters(data: bytes, lower: bytes) -> Iterator[Match]:
+    """Passwords among the parameters of a connection string, as laxly as before its host."""
+    for name in _PARAMETERS:
+        at = lower.find(name)
+        while at >= 0:
+            value = at + len(name)
+            if data[at - 1 : at] in (b"?", b"&", b";"):
+                found = _PARAMETER.match(data, value)
+                line = max(data.rfind(b"\n", max(0, at - 300), at), at - 300, 0)
+                if found and _OF_AN_ADDRESS.search(data, line, at):
+                    yield from _lax(URL, found, 1, "")
+            at = lower.find(name, value)
+
+
+def _logins(data: bytes, lower: bytes) -> Iterator[Match]:
+    at = lower.find(b"login")
+    while at >= 0:
+        found = _NETRC.match(data, at)
+        if found:
+            yield from _lax(URL, found, 2, found[1].decode("latin-1"))
+        at = lower.find(b"login", at + 5)
+
+
+def _lax(rule: Rule, found: re.Match[bytes], group: int, user: str) -> Iterator[Match]:
+    # Where its name tells of it too, that finding is the surer one.
+    if password_in_address(user, found[group].decode("latin-1")):
+        yield Match(rule, *found.span(group), found[group], 0.55)
 
 
 def _commands(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
     for caller in CALLERS:
         at = lower.find(caller) if caller in present else -1
         while at >= 0:
-            end = data.find(b"\n", at, at + _LONGEST_COMMAND)
-            end = end if end >= 0 else at + _LONGEST_COMMAND
-            for pattern in _OPTIONS:
-                for found in pattern.finditer(data, at, end):
-                    text = found["password"].decode("latin-1")
-                    if is_secret(text, Meaning("password"), True):
-                        yield Match(COMMAND, *found.span("password"), found["password"], 0.75)
+            line = _CONTINUED.match(data, at)
+            end = line.end() if line else at
+            for found in _USER_OPTION.finditer(data, at, end):
+                user, password = found[1].decode("latin-1"), found[2].decode("latin-1")
+                if password_in_address(user, password):
+                    yield Match(COMMAND, *found.span(2), found[2], 0.75)
+            for found in _PASSWORD_OPTION.finditer(data, at, end):
+                if is_secret(found[1].decode("latin-1"), Meaning("password"), True):
+                    yield Match(COMMAND, *found.span(1), found[1], 0.75)
             at = lower.find(caller, max(end, at + 1))

@@ -24,21 +24,21 @@ KEYWORDS = (
     b"identified by",
 )
 
-_QUOTE = rb"(?:[bruf@$]{0,2}\\{0,7}(?:\"\"\"|'''|[\"'`])|&quot;|&\#34;|&apos;|%22)"
-_CLOSED = rb"(?:\\{0,7}[\"'`\])*]|&quot;|&\#34;|%22){0,4}"
+_QUOTE = rb"(?:[bruf@$]{0,2}\\{0,7}(?:\"\"\"|'''|[\"'`])|&quot;|&\#34;|&apos;|%2[27])"
+_CLOSED = rb"(?:\\{0,7}[\"'`\])*]|&quot;|&\#34;|%2[27]){0,4}"
 _ANNOTATED = rb"(?:[ \t]{0,2}:?[ \t]{1,4}[\w\[\].|*&<>?]{2,30}(?=[ \t]{0,4}=))?"
 _OPERATOR = (
     rb"(?:[ \t]{0,30}(?:=>|:=|\?=|\|\|=|={1,3}|:-|:{1,2}|->|\|\||\?\?|\|)(?:\*{2})?"
     rb"|%3[Dd]|%3[Aa]|\\u003[Dd]|[ \t]or(?=[ \t]))"
 )
 _BLOCK = rb"(?:<<[-~]?[\"']?\w{2,12}[\"']?\r?\n[ \t]{0,40}|[|>][+-]?[ \t]{0,4}\r?\n[ \t]{0,40})?"
-_WRAPPED = rb"(?:(?:new[ ])?[\w.:\[\]&!]{1,40}\([ \t\r\n]{0,20}(?=[bruf@$]{0,2}\\{0,7}[\"'`])){0,2}"
+_WRAPPED = rb"(?:(?:new[ ])?[\w.:\[\]&!]{0,40}\([ \t\r\n]{0,20}(?=[bruf@$]{0,2}\\{0,7}[\"'`])){0,2}"
 _SCHEME = (
     rb"(?:(?:Bearer|Basic|Token|ApiKey|Api-Key|Key|SSWS|bearer|basic|token)(?:[ +]|%20){1,2})?"
 )
 
 _ASSIGNED = re.compile(
-    b"(?:%b)%b%b(?:[ \\t]{0,40}|\\s{0,60}(?=\\\\{0,7}[\"']))%b%b(%b)?%b"
+    b"(?:%b)%b%b(?:(?:[ \\t]|%%20){0,40}|\\s{0,60}(?=\\\\{0,7}[\"']))%b%b(%b)?%b"
     % (_CLOSED, _ANNOTATED, _OPERATOR, _BLOCK, _WRAPPED, _QUOTE, _SCHEME)
 )
 _NEXT_ARGUMENT = re.compile(
@@ -81,7 +81,9 @@ _SPACED = re.compile(b"[\"'*]{0,2}[ \\t]{1,40}(?:(?:is|was|to)[ :]{1,3}|-p[ ]?)?
 _IDENTIFIED = re.compile(rb"[ ]{1,3}(?:PASSWORD[ ])?(\\{0,3}[\"'])", re.I)
 _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
 _UNQUOTED = re.compile(rb"[^\s\"'`<>]{6,%d}" % LONGEST)
-_CUT = re.compile(rb"[,;)\]}|&\\(\[{]")
+_CUT = re.compile(rb"[,;)\]}|&\\(\[{]|%2[267]|%7[Dd]")
+# What ends a value in text that a URL carries: a quote, a brace or another parameter.
+_ENCODED_END = re.compile(rb"%2[267]|%7[Dd]")
 _SETS_A_LINE = re.compile(
     rb"[+\- \t]{0,40}(?:(?:export|set|setx|SET|ENV|ARG|env|declare|-e|--env|environment=)"
     rb"[ \t\"']{1,3}"
@@ -89,7 +91,11 @@ _SETS_A_LINE = re.compile(
 )
 _NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
 _LONGEST_NAME = 48
+# As far as any regex here looks around a name.
+_BEFORE, _BEYOND = 640, 1792
+_REMEMBERED = 4
 _COMMA, _SPACE, _BRACKET, _DOT = b", (."
+_HEX_PAIR = re.compile(rb"[2-7][0-9A-Fa-f]")
 _LINKS = (b"is", b"was", b"to", b"or")
 _TELLS = frozenset(b":=i")
 _QUOTES = (b'"', b"'", b"`", b"&", b"%")
@@ -115,9 +121,14 @@ def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterat
         if keyword not in present:
             continue
         headers = _HEADERS.get(keyword)
+        # Text that repeats itself holds no more the second time.
+        barren: tuple[bytes, ...] = ()
         at = lower.find(keyword)
         while at >= 0:
             after = at + len(keyword)
+            if at >= _BEFORE and data.startswith(barren, at - _BEFORE):
+                at = lower.find(keyword, after)
+                continue
             for found in headers(data, after) if headers else _named(data, at, after, names):
                 if found.start not in seen:
                     match = _judged(data, found)
@@ -125,6 +136,9 @@ def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterat
                         seen.add(found.start)
                         yield match
                         break
+            else:
+                if at >= _BEFORE:
+                    barren = (data[at - _BEFORE : after + _BEYOND], *barren[: _REMEMBERED - 1])
             at = lower.find(keyword, after)
 
 
@@ -152,6 +166,8 @@ def _named(data: bytes, at: int, after: int, seen: set[int]) -> Iterator[Assignm
         return  # the end of a sentence
     head = data[max(0, at - _LONGEST_NAME) : at]
     start = at - len(head) + len(head.rstrip(_NAME_CHARACTERS))
+    if data[start - 1 : start] == b"%" and _HEX_PAIR.match(data, start, at):
+        start += 2  # a sign that a URL encodes, as %22
     if _is_prose(beyond) or (beyond[0] in b"\r\n" and not _is_labelled(data, start)):
         return
     end = after + len(following) - len(beyond)
@@ -257,7 +273,7 @@ def _value_end(data: bytes, name_start: int, value: int, quote: bytes | None) ->
         text = data[value : _find(data, b"<", value)].rstrip().removesuffix(b"]]>")
         return value if b"\n" in text else value + len(text)
     if quote:
-        mark = quote if quote[-1:] == b";" or quote == b"%22" else quote[-1:]
+        mark = quote if quote[-1:] == b";" or quote[:1] == b"%" else quote[-1:]
         end = _find(data, mark, value)
         newline = data.find(b"\n", value, end)
         if newline >= 0:
@@ -269,7 +285,8 @@ def _value_end(data: bytes, name_start: int, value: int, quote: bytes | None) ->
     if not found:
         return value
     if _sets_a_line(data, name_start) and b"(" not in found[0]:
-        return found.end() - (len(found[0]) - len(found[0].rstrip(b",;")))
+        encoded = _ENCODED_END.search(data, value, found.end())
+        return encoded.start() if encoded else value + len(found[0].rstrip(b",;"))
     cut = _CUT.search(data, value, found.end())
     if not cut:
         return value + len(found[0].rstrip(b".:"))

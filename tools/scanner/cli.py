@@ -98,14 +98,16 @@ def _run(given: argparse.Namespace) -> int:
     if given.write_baseline:
         _write(given.baseline, baseline_text(findings, salt) + "\n")
         print(f"{len(findings)} findings written to {given.baseline}", file=sys.stderr)
-        return FAILED if errors else CLEAN
     new, known = findings, 0
     stale: list[tuple[str, str, str]] = []
     if baseline:
         new, known, stale = baseline.divide(findings, {redact(name) for name in scanned})
     report = Report(new, errors, outcome.files, outcome.bytes, time.monotonic() - began,
                     outcome.allowed, known, stale, prints.lasting)  # fmt: skip
-    _show(given, report)
+    if given.output or not given.write_baseline:
+        _show(given, report)
+    if given.write_baseline:
+        return FAILED if errors else CLEAN
     if new and (given.fail_on_found or given.exit_code is not None):
         return FOUND if given.exit_code is None else int(given.exit_code)
     return FAILED if errors else CLEAN

@@ -7,7 +7,7 @@ import binascii
 import contextlib
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote_to_bytes
 
@@ -25,6 +25,7 @@ from .tokens import LITERALS as OF_TOKENS
 from .tokens import rows, tokens
 
 _ALLOW = re.compile(rb"(?:secret-scanner|gitleaks):[ ]?allow\b|pragma:[ ]?allowlist[ ]secret", re.I)
+_PERCENT = re.compile(rb"%[2-7][0-9A-Fa-f]")
 _ALLOW_WITHIN = 400
 _MUCH_BETTER = 0.05
 
@@ -126,7 +127,9 @@ def _joined(outer: list[Match], inner: list[Match]) -> list[Match]:
         ]
         if not same:
             kept.append(match)
-        elif all(match.confidence > m.confidence + _MUCH_BETTER for m in same):
+        elif all(
+            match.confidence > m.confidence + _MUCH_BETTER or _is_encoded(m, match) for m in same
+        ):
             kept = [m for m in kept if m not in same]
             kept.append(match)
     return sorted(kept, key=lambda m: (m.start, m.end))
@@ -134,11 +137,25 @@ def _joined(outer: list[Match], inner: list[Match]) -> list[Match]:
 
 def _says_the_same(outer: Match, inner: Match) -> bool:
     secret = inner.secret
-    readings = [outer.secret, unquote_to_bytes(outer.secret), outer.secret.replace(b"\\/", b"/")]
-    with contextlib.suppress(binascii.Error):
-        readings.append(base64.b64decode(outer.secret + b"=" * (-len(outer.secret) % 4)))
+    readings = (outer.secret, outer.secret.replace(b"\\/", b"/"), *_decoded(outer.secret))
     return any(
         secret in reading or (len(reading) >= 6 and reading in secret) for reading in readings
+    )
+
+
+def _decoded(secret: bytes) -> Iterator[bytes]:
+    if _PERCENT.search(secret):
+        yield unquote_to_bytes(secret)
+    with contextlib.suppress(binascii.Error):
+        yield base64.b64decode(secret + b"=" * (-len(secret) % 4))
+
+
+def _is_encoded(outer: Match, inner: Match) -> bool:
+    """Only a name tells of `outer`, and its value is another spelling of `inner`."""
+    return (
+        bool(outer.name)
+        and not outer.layers
+        and any(inner.secret in reading for reading in _decoded(outer.secret))
     )
 
 

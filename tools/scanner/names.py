@@ -59,6 +59,8 @@ _ABOUT_ANYWHERE = words("""
     placeholder recaptcha sitekey anon cache continuation pagination cursor expiry expires
     expiration ttl arn
 """)
+# A token against forged requests stands in every page.
+_FORGERY = ("csrf", "xsrf", "authenticitytoken", "requestverificationtoken", "antiforgery")
 # A token of such a thing only marks a place in it.
 _PLACES = words("page next continuation cursor start resume sync upload prev previous position")
 _PROVIDERS = (
@@ -118,7 +120,7 @@ def meaning(name: str) -> Meaning:
         spelt.pop()
     if not spelt:
         return Meaning("")
-    if "csrf" in name.lower() or "xsrf" in name.lower():
+    if any(mark in name.lower().replace("_", "") for mark in _FORGERY):
         return Meaning("")
     about = spelt[-1] in _ABOUT or (len(spelt) > 1 and spelt[-2] in _PLACES)
     if about or _ABOUT_ANYWHERE.intersection(spelt):

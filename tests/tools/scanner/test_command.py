@@ -141,6 +141,17 @@ def test_a_line_can_be_allowed_and_hides_no_other(
     assert report["summary"]["allowed"] == 1
 
 
+def test_a_baseline_and_a_report_in_one_run(run: Run, tmp_path: Path, secret: str) -> None:
+    (tmp_path / "a.env").write_text(f"KEY={secret}\n")
+    assert (
+        run("a.env", "-b", "known.json", "--write-baseline", "-o", "r.json", "--exit-code", "7")
+        == 0
+    )
+    report = json.loads((tmp_path / "r.json").read_text())
+    assert [f["rule"] for f in report["findings"]] == ["anthropic-api-key"]
+    assert run("a.env", "-b", "known.json", "--fail-on-found") == 0
+
+
 def test_help_teaches(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("--help")
