@@ -3,6 +3,7 @@
     RouterError                         internal_error
     ├── ConfigurationError              invalid_request      settings or keys.json are wrong
     ├── InvalidRequest                  invalid_request      the caller's arguments are wrong
+    │   ├── UnknownArgument             invalid_request      there is no argument of that name
     │   └── RequestTooLarge             invalid_request      no allowed key could ever admit it
     ├── NoKeys                          no_keys              nothing fits what the caller allows
     ├── NoCapacity                      rate_limited         every allowed key is full or cooling
@@ -60,6 +61,10 @@ class InvalidRequest(RouterError, ValueError):
     """An argument of the caller is wrong."""
 
     error_type = "invalid_request"
+
+
+class UnknownArgument(InvalidRequest, TypeError):
+    """There is no argument of that name; a TypeError too, as Python itself raises it."""
 
 
 class RequestTooLarge(InvalidRequest):

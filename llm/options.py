@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypedDict
 
 from core.content import NO_OPTIONS, Options
-from core.errors import InvalidRequest
+from core.errors import InvalidRequest, UnknownArgument
 from core.neutral import message_of
 from core.neutral_options import response_format_of, tool_choice_of, tool_of
 from core.reading import sendable
@@ -53,13 +53,13 @@ def check_names(extras: Mapping[str, Any]) -> None:
     """Refuse arguments that no request has, and say what was probably meant.
 
     Raises:
-        InvalidRequest: there is one.
+        UnknownArgument: there is one.
     """
     for name in extras:
         if name not in Extras.__annotations__:
             meant = _MEANT.get(name)
             hint = f"write {meant}" if meant else "see help() of the method for those there are"
-            raise InvalidRequest(f"there is no argument {name!r}; {hint}")
+            raise UnknownArgument(f"there is no argument {name!r}; {hint}")
 
 
 # What the router reserves for, or says itself: another value would not be what was counted.

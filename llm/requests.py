@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack
 from uuid import uuid4
 
 from conversation.identifiers import check_identifier
 from core.content import NO_OPTIONS, Options
-from core.settings import Settings
 from core.types import ChatRequest, EmbeddingRequest, Message
 from llm.arguments import (
     checked,
@@ -21,6 +20,9 @@ from llm.arguments import (
 )
 from llm.arguments import texts as texts_of
 from llm.options import Extras, check_names, messages_of, options_of
+
+if TYPE_CHECKING:
+    from core.settings import Settings
 
 Messages = Sequence[Message | Mapping[str, Any]]
 
