@@ -24,6 +24,7 @@ TABLE: dict[str, tuple[Subject, bool, bool, Counted, Pulse, str | None, float | 
     "RouterError": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
     "ConfigurationError": (KEY, True, False, NOTHING, SILENT, None, None),
     "InvalidRequest": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
+    "UnknownArgument": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
     "RequestTooLarge": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
     "NoKeys": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
     "NoCapacity": (NOBODY, False, False, UNKNOWN, SILENT, None, None),
