@@ -48,6 +48,7 @@ from llm.api_key_types import (
 )
 from llm.arguments import checked
 from llm.async_router import AsyncRequestRouter
+from llm.providers.base import AsyncAdapter
 from llm.providers.base import ProviderAdapter as CoreAdapter
 from llm.providers.registry import ProviderRegistry
 
@@ -119,6 +120,7 @@ class ApiKeyRouter:
         self._state_store = state_store
         self._secrets: OnePerKey = store_of(secret_store, self._config.encryption_key)
         self._providers = ProviderRegistry({})
+        self._adapters: list[CoreAdapter] = []
         self._registered: dict[str, RegisteredKey] = {}
         self._keys = OwnKeys()
         self._router: AsyncRequestRouter | None = None
@@ -130,15 +132,15 @@ class ApiKeyRouter:
         """Add a provider.
 
         Args:
-            adapter: one of `llm.providers`, or one of your own with `execute_request`.
+            adapter: one of `llm.providers`, or one of your own with `execute_request`. It is the
+                router's from now on, and closed with it.
 
         Raises:
             core.errors.ConfigurationError: the name or the adapter is not of that kind.
         """
-        if isinstance(adapter, ProviderAdapter):
-            self._providers.register(provider_id, ForeignAdapter(adapter))
-        else:
-            self._providers.register(provider_id, adapter)
+        known = ForeignAdapter(adapter) if isinstance(adapter, ProviderAdapter) else adapter
+        self._providers.register(provider_id, known)
+        self._adapters.append(known)
 
     async def register_key(
         self, key_material: str, provider_id: str, metadata: Mapping[str, Any] | None = None
@@ -229,6 +231,11 @@ class ApiKeyRouter:
         router, self._router = self._router, None
         if router is not None:
             await router.aclose()
+        for adapter in self._adapters:
+            if isinstance(adapter, AsyncAdapter):
+                await adapter.aclose()
+            adapter.close()
+        self._adapters.clear()
 
     async def __aenter__(self) -> Self:
         return self
