@@ -10,13 +10,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import IO, BinaryIO, cast
 
+from .containers import FREE, RATIO, Budget, TooLarge
+
 _MEMBERS = 200_000
-_FREE = 64 * 2**20
-_RATIO = 200
 _SPOOLED = 16 * 2**20
 _DAMAGED = (
     OSError,
@@ -36,25 +35,6 @@ _DAMAGED = (
 Report = Callable[[str, str], None]
 
 
-class TooLarge(Exception):
-    """What came out of an archive is out of all proportion to it."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """How much may come out of one file on disk of `size` bytes, however it is nested."""
-
-    size: int
-    spent: int = 0
-
-    def spend(self, amount: int) -> None:
-        self.spent += amount
-        if self.spent > _FREE and self.spent > _RATIO * self.size:
-            raise TooLarge(
-                f"expands to more than {_RATIO} times its size: a bomb? It was read in part"
-            )
-
-
 class Counted(io.RawIOBase):
     """A stream whose bytes are paid for from a budget; damage ends it and is remembered."""
 
@@ -68,7 +48,7 @@ class Counted(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         if self.damage:
             return b""
-        parts, missing = [], size if size >= 0 else _FREE
+        parts, missing = [], size if size >= 0 else FREE
         while missing > 0:
             try:
                 part = self._stream.read(min(missing, 2**20))
@@ -84,31 +64,6 @@ class Counted(io.RawIOBase):
             parts.append(part)
             missing -= len(part)
         return b"".join(parts)
-
-
-def kind_of(head: bytes, name: str) -> str:
-    """ "gzip", "bzip2", "xz", "zlib", "zip", "tar" or ""."""
-    if head.startswith(b"\x1f\x8b\x08"):
-        return "gzip"
-    if head.startswith(b"BZh") and head[4:10] == b"\x31\x41\x59\x26\x53\x59":
-        return "bzip2"
-    if head.startswith(b"\xfd7zXZ\0") or (head.startswith(b"\x5d\0\0") and name.endswith(".lzma")):
-        return "xz"
-    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "zip"
-    if head[257:262] == b"ustar" or (name.endswith(".tar") and _is_tar(head)):
-        return "tar"
-    if head[:2] in (b"\x78\x01", b"\x78\x9c", b"\x78\xda", b"\x78\x5e") and b"\0" in head[:512]:
-        return "zlib"
-    return ""
-
-
-def _is_tar(head: bytes) -> bool:
-    try:
-        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
-    except tarfile.TarError:
-        return False
-    return True
 
 
 def members(
@@ -184,7 +139,7 @@ def _of_zip(
                 continue
             with opened:
                 yield from _watched(inside, opened, budget, report)
-            if budget.spent > _FREE and budget.spent > _RATIO * budget.size:
+            if budget.spent > FREE and budget.spent > RATIO * budget.size:
                 return
 
 

@@ -7,16 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from . import configuration
 from .catalogue import all_rules
-from .configuration import BadConfiguration, Configuration
+from .configuration import Configuration
 from .engine import Engine
-from .findings import Outcome, Redactor, Unread
-from .fingerprints import BadBaseline, Baseline, Fingerprints, baseline_text, new_salt
-from .history import GitFailed, scan_history, scan_staged
+from .findings import Outcome, Redactor, Refused, Unread
+from .fingerprints import Baseline, Fingerprints, baseline_text, new_salt
 from .progress import Progress
 from .reports import FORMATS, Report, summary, text
 from .run import processes_for, scan_paths
@@ -64,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLEAN
     try:
         return _run(given)
-    except (BadConfiguration, BadBaseline, GitFailed, _Usage) as error:
+    except Refused as error:
         print(f"secret_scanner: {error}", file=sys.stderr)
         return FAILED
     except OSError as error:
@@ -75,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-class _Usage(Exception):
+class _Usage(Refused):
     """Arguments that do not fit together."""
 
 
@@ -91,7 +89,7 @@ def _run(given: argparse.Namespace) -> int:
     prints = Fingerprints.new(salt)
     redact = Redactor.of(outcome.findings)
     findings = [
-        replace(f, path=redact(f.path), name=redact(f.name), fingerprint=prints.of(f.secret))
+        f._replace(path=redact(f.path), name=redact(f.name), fingerprint=prints.of(f.secret))
         for f in sorted(outcome.findings, key=lambda f: (f.path, f.line, f.column, f.rule.id))
     ]
     errors = [Unread(redact(e.path), redact(e.reason)) for e in outcome.errors]
@@ -165,6 +163,8 @@ def _scan(
 
 
 def _history(given: argparse.Namespace, scanner: Scanner, folder: str) -> Iterator[Outcome]:
+    from .history import scan_history, scan_staged
+
     if given.staged:
         if given.log_opts is not None:
             raise _Usage("--staged and --log-opts exclude each other")

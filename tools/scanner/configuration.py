@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from .allowlists import Allowlist, Allowlists
 from .custom import CustomRule
-from .findings import Rule
+from .findings import Refused, Rule
 
 _DEEPEST = 5
 _POSIX = {
@@ -21,7 +20,7 @@ _POSIX = {
 _FLAGS = re.compile(r"\(\?([imsU]*)(?:-([imsU]+))?\)")
 
 
-class BadConfiguration(ValueError):
+class BadConfiguration(Refused):
     """A configuration that cannot be used; the message says where it is wrong."""
 
 
@@ -46,6 +45,8 @@ def load(path: str, depth: int = 0) -> Configuration:
     """
     if depth > _DEEPEST:
         raise BadConfiguration(f"{path}: more than {_DEEPEST} configurations extend one another")
+    import tomllib
+
     try:
         content = tomllib.loads(Path(path).read_text("utf-8"))
     except OSError as error:

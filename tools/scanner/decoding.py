@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import quopri
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
 _PRINTABLE = re.compile(rb"[\x09\x0a\x0d\x20-\x7e\x80-\xff]*")
@@ -35,8 +34,7 @@ _MANIFEST = 300_000
 _HEADERS = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """Text that `start` to `end` of another text says in the encoding `layer`."""
 
     start: int
@@ -53,6 +51,8 @@ def pieces(data: bytes, lower: bytes, long_rows: list[tuple[int, int]]) -> Itera
     yield from _percent(data)
     yield from _escapes(data)
     if lower.find(b"quoted-printable", 0, _HEADERS) >= 0:
+        import quopri
+
         yield Piece(0, len(data), "quoted-printable", quopri.decodestring(data))
 
 

@@ -8,7 +8,7 @@ import contextlib
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from .addresses import CALLERS, addresses
@@ -78,7 +78,7 @@ class Engine:
         for piece in pieces(data, lower, long_rows):
             for text in self._texts(piece.text):
                 inner += [
-                    replace(m, start=piece.start, end=piece.end, layers=(piece.layer, *m.layers))
+                    m._replace(start=piece.start, end=piece.end, layers=(piece.layer, *m.layers))
                     for m in self._scan(text, glued, Context(first=False), depth - 1)
                 ]
         return _joined(kept, inner) if inner else kept
@@ -172,5 +172,5 @@ def _placed(data: bytes, found: list[Match]) -> list[Match]:
             begin if begin >= 0 else max(0, match.start - _ALLOW_WITHIN),
             end if end >= 0 else match.end + _ALLOW_WITHIN,
         )
-        placed.append(replace(match, line=line, column=column, allowed=allowed is not None))
+        placed.append(match._replace(line=line, column=column, allowed=allowed is not None))
     return placed

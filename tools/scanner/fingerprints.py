@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
-import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .findings import Finding, Redactor
+from .findings import Finding, Redactor, Refused
 
 KEY_VARIABLE = "SECRET_SCANNER_KEY"
 _VERSION = 1
@@ -20,7 +17,7 @@ _VERSION = 1
 _ROUNDS = 20_000
 
 
-class BadBaseline(ValueError):
+class BadBaseline(Refused):
     """A baseline that cannot be used."""
 
 
@@ -35,17 +32,20 @@ class Fingerprints:
     @classmethod
     def new(cls, salt: str = "") -> Fingerprints:
         secret = os.environ.get(KEY_VARIABLE, "")
-        key = f"{salt}:{secret}" if salt or secret else secrets.token_hex(16)
+        key = f"{salt}:{secret}" if salt or secret else os.urandom(16).hex()
         return cls(key.encode(), bool(salt or secret))
 
     def of(self, secret: str) -> str:
+        import hashlib
+        import hmac
+
         if secret not in self._cache:
             raw = hmac.digest(self.key, secret.encode("utf-8", "replace"), "sha256")
-            self._cache[secret] = hashlib.pbkdf2_hmac("sha256", raw, self.key, _ROUNDS, 16).hex()
+            # A key of this run alone is thrown away with it, so that nobody can try passwords.
+            if self.lasting:
+                raw = hashlib.pbkdf2_hmac("sha256", raw, self.key, _ROUNDS)
+            self._cache[secret] = raw[:16].hex()
         return self._cache[secret]
-
-    def on(self, findings: Iterable[Finding]) -> list[Finding]:
-        return [replace(f, fingerprint=self.of(f.secret)) for f in findings]
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ class Baseline:
 
 
 def new_salt() -> str:
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def baseline_text(findings: Iterable[Finding], salt: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import IO
 
-from .findings import Outcome, Unread
+from .findings import Outcome, Refused, Unread
 from .scanner import Scanner
 
 _EMPTY = "0" * 40
@@ -19,7 +19,7 @@ _SUBMODULE = "160000"
 _LINK = "120000"
 
 
-class GitFailed(Exception):
+class GitFailed(Refused):
     """Git could not do what was asked of it."""
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from .findings import Rule
 from .words import words
@@ -85,8 +85,7 @@ _PROVIDERS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Meaning:
+class Meaning(NamedTuple):
     """`kind` is "password", "secret", "key" (weak), or "" for what holds no secret."""
 
     kind: str

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from xml.sax.saxutils import escape, quoteattr
 
 from .findings import Finding, Unread
-from .sarif import sarif
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +99,9 @@ def as_json(report: Report) -> str:
 
 def as_csv(report: Report) -> str:
     """A row a finding, then a row for each thing that was not scanned (rule `error`)."""
+    import csv
+    import io
+
     out = io.StringIO()
     names = ("rule", "path", "line", "column", "commit", "secret", "name", "layers", "confidence",
              "fingerprint", "description")  # fmt: skip
@@ -124,6 +123,8 @@ def _harmless(value: object) -> object:
 
 def junit(report: Report) -> str:
     """A failed test a finding, an error for each thing that was not scanned."""
+    from xml.sax.saxutils import escape, quoteattr
+
     cases = []
     for finding in report.findings:
         message = quoteattr(_printable(f"{finding.rule.description}: {finding.shown}"))
@@ -158,6 +159,8 @@ def _printable(text: str) -> str:
 
 
 def as_sarif(report: Report) -> str:
+    from .sarif import sarif
+
     return sarif(report.findings, report.errors, report.lasting)
 
 

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from typing import BinaryIO, cast
 
@@ -60,6 +59,8 @@ def _outcomes(scanner: Scanner, order: Sequence[Target], processes: int) -> Iter
         for target in order:
             yield scan_target(scanner, target)
         return
+    from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+
     waiting = iter(order)
     with ProcessPoolExecutor(processes, initializer=_begin, initargs=(scanner,)) as pool:
         running: set[Future[list[Outcome]]] = set()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from .allowlists import Allowlists
-from .archives import Budget, kind_of, members
+from .containers import Budget, kind_of
 from .engine import Context, Engine
 from .findings import Finding, Match, Outcome, Unread, shown
 from .texts import (
@@ -18,7 +18,6 @@ from .texts import (
     Transcoded,
     encoding_of,
     is_structured,
-    structured,
     wide_strings,
     windows,
 )
@@ -73,7 +72,7 @@ class _Job:
         raw = path.encode("utf-8", "replace")
         if rows(raw):
             for match in self.scanner.engine.scan(raw):
-                self.keep(replace(match, line=1), path, ("path",), b"")
+                self.keep(match._replace(line=1), path, ("path",), b"")
 
     def run(
         self, stream: Readable, path: str, budget: Budget, depth: int, layers: tuple[str, ...]
@@ -85,6 +84,8 @@ class _Job:
                 reason = f"lies deeper than {depth} archives; not scanned (--max-archive-depth)"
                 self._failed(path, reason)
                 return
+            from .archives import members
+
             whole = io.BufferedReader(_Rejoined(head, stream), 2**16)
             for inside, member in members(kind, whole, path, budget, self._failed):
                 if inside != path:
@@ -99,6 +100,8 @@ class _Job:
         if encoding.startswith("utf"):
             stream, head, layers = Transcoded(stream, head, encoding), b"", (*layers, encoding)
         elif is_structured(head):
+            from .structures import structured
+
             head += stream.read(LARGEST_STRUCTURE)
             for layer, text in structured(head):
                 self._elsewhere(text, path, (*layers, layer))
@@ -107,7 +110,7 @@ class _Job:
             self.outcome.bytes += window.end - window.begin
             for match in self.scanner.engine.scan(window.data, window.glued, context):
                 if window.begin <= match.start < window.end:
-                    placed = replace(match, line=match.line + window.line - 1)
+                    placed = match._replace(line=match.line + window.line - 1)
                     self.keep(placed, path, layers, _line(window.data, match))
             if window.raw:
                 self._elsewhere(wide_strings(window.raw), path, (*layers, "utf-16"))
@@ -115,7 +118,7 @@ class _Job:
     def _elsewhere(self, text: bytes, path: str, layers: tuple[str, ...]) -> None:
         """Text that has no lines in the file it was taken from."""
         for match in self.scanner.engine.scan(text):
-            self.keep(replace(match, line=1, column=1), path, layers, b"")
+            self.keep(match._replace(line=1, column=1), path, layers, b"")
 
     def keep(self, match: Match, path: str, layers: tuple[str, ...], line: bytes) -> None:
         scanner = self.scanner
@@ -155,6 +158,8 @@ def _unpacked(text: bytes) -> Iterable[bytes]:
     """A decoded text, decompressed or turned into UTF-8 where it needs to be."""
     kind = kind_of(text, "")
     if kind:
+        from .archives import members
+
         failed: list[str] = []
         budget = Budget(max(len(text), 2**20))
         opened = members(kind, io.BytesIO(text), "", budget, lambda path, _: failed.append(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -91,6 +90,8 @@ def _row(data: bytes, start: int, end: int, columns: Columns) -> Iterator[Match]
         inner = line.strip().strip(b"|")
         texts = [cell.strip(b" \t`") for cell in inner.split(b"|")]
     elif b'"' in line:
+        import csv
+
         reader = csv.reader([line.decode("latin-1")], delimiter=columns.delimiter.decode())
         try:
             texts = [cell.encode("latin-1") for cell in next(reader, [])]

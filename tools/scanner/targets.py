@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .findings import Unread
 
@@ -13,8 +13,7 @@ from .findings import Unread
 _SKIPPED_FOLDERS = {".git"}
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A file to scan; `size` is what it holds on disk, holes left out."""
 
     path: str

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import pickletools
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Readable(Protocol):
@@ -29,12 +25,11 @@ _WIDE = bytes(
 _BEGINS_WIDE = b"a0" * 8
 _WIDE_STRING = re.compile(rb"(?:[\x20-\x7e\t\r\n]\x00){8,}")
 LARGEST_STRUCTURE = 64 * 2**20
-_SQLITE = b"SQLite format 3\0"
+SQLITE = b"SQLite format 3\0"
 _PICKLE_PROTOCOLS = (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A part of a file. Of what is found in `data`, only what begins in `begin` to `end` counts."""
 
     data: bytes
@@ -118,50 +113,4 @@ def wide_strings(data: bytes) -> bytes:
 
 
 def is_structured(head: bytes) -> bool:
-    return head.startswith(_SQLITE) or (head[:1] == b"\x80" and head[1:2] in _PICKLE_PROTOCOLS)
-
-
-def structured(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """What SQLite databases and pickles say, as text in which names stand beside values."""
-    if data.startswith(_SQLITE):
-        yield from (("sqlite", table) for table in _tables(data))
-    else:
-        yield "pickle", _pickled(data)
-
-
-def _tables(data: bytes) -> Iterator[bytes]:
-    try:
-        with closing(sqlite3.connect(":memory:")) as database:
-            database.deserialize(data)
-            database.text_factory = lambda raw: raw.decode("utf-8", "replace")
-            names = database.execute(
-                "SELECT name FROM sqlite_master WHERE type = 'table'"
-            ).fetchall()
-            for (name,) in names:
-                quoted = str(name).replace('"', '""')
-                rows = database.execute(f'SELECT * FROM "{quoted}"')
-                lines = ["\t".join(str(column[0]) for column in rows.description)]
-                lines += ["\t".join(map(_cell, row)) for row in rows]
-                yield "\n".join([*lines, ""]).encode("utf-8", "replace")
-    except sqlite3.Error:
-        return  # damaged: its strings were scanned as those of any binary
-
-
-def _cell(value: object) -> str:
-    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
-    return text.replace("\t", " ").replace("\n", " ")
-
-
-def _pickled(data: bytes) -> bytes:
-    """Each string of a pickle beside the one before it; nothing of it is ever loaded."""
-    lines, before = [], ""
-    try:
-        for _, argument, _ in pickletools.genops(data):
-            if isinstance(argument, bytes):
-                argument = argument.decode("latin-1")
-            if isinstance(argument, str) and "\n" not in argument and len(argument) < 2000:
-                lines.append(f'{before} = "{argument}"' if len(before) < 80 else argument)
-                before = argument
-    except ValueError:
-        pass  # damaged: what came before the damage counts
-    return "\n".join(lines).encode("utf-8", "replace")
+    return head.startswith(SQLITE) or (head[:1] == b"\x80" and head[1:2] in _PICKLE_PROTOCOLS)
