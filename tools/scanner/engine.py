@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
 from .addresses import CALLERS, addresses
-from .assignments import KEYWORDS, assignments
+from .assignments import LITERALS as OF_ASSIGNMENTS
+from .assignments import assignments
 from .custom import CustomRule
 from .decoding import pieces
 from .findings import Match
@@ -30,7 +31,7 @@ _ALLOW_WITHIN = 400
 _MUCH_BETTER = 0.05
 
 # Everything that a prefilter may search for in advance.
-LITERALS = (*KEYWORDS, *CALLERS, *OF_KEYS, *OF_TABLES, *OF_TOKENS)
+LITERALS = (*OF_ASSIGNMENTS, *CALLERS, *OF_KEYS, *OF_TABLES, *OF_TOKENS)
 
 Unpack = Callable[[bytes], Iterable[bytes]]
 
