@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+from .rows import Row
+
 _PRINTABLE = re.compile(rb"[\x09\x0a\x0d\x20-\x7e\x80-\xff]*")
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\xff\xfe", b"\xfe\xff")
 _HEX = re.compile(rb"(?:[2-7][0-9A-Fa-f]|0[9aAdD])+")
@@ -43,7 +45,7 @@ class Piece(NamedTuple):
     text: bytes
 
 
-def pieces(data: bytes, lower: bytes, long_rows: list[tuple[int, int]]) -> Iterator[Piece]:
+def pieces(data: bytes, lower: bytes, long_rows: list[Row]) -> Iterator[Piece]:
     """Everything in `data` that can be read in the clear."""
     if b"secret" in lower:
         yield from _manifests(data)
@@ -56,9 +58,9 @@ def pieces(data: bytes, lower: bytes, long_rows: list[tuple[int, int]]) -> Itera
         yield Piece(0, len(data), "quoted-printable", quopri.decodestring(data))
 
 
-def _in_rows(data: bytes, long_rows: list[tuple[int, int]]) -> Iterator[Piece]:
-    done = 0
-    for start, end in long_rows:
+def _in_rows(data: bytes, long_rows: list[Row]) -> Iterator[Piece]:
+    done = refused = 0
+    for start, end, is_number in long_rows:
         if start < done:
             continue
         # Nearly every row is a word or a number, so the first characters decide cheaply.
@@ -67,16 +69,21 @@ def _in_rows(data: bytes, long_rows: list[tuple[int, int]]) -> Iterator[Piece]:
                 yield Piece(start, end, "hex", binascii.unhexlify(data[start:end]))
                 done = end
             continue
+        if is_number:
+            continue
         before = data[start - 1 : start]
         if before == b"\\":
             start += 1
         elif before in (b"+", b"/"):
-            start -= len(data[start - 400 : start]) - len(
-                data[start - 400 : start].rstrip(_ALPHABET)
-            )
-        head = data[start : start + 20].translate(_STANDARD)
-        if len(head) < 20:
+            if refused and not data[refused:start].strip(_ALPHABET):
+                refused = end  # goes on with what was no text before
+                continue
+            begin = max(0, start - _FARTHEST)
+            start = begin + len(data[begin:start].rstrip(_ALPHABET))
+        refused = end
+        if not _TEXT_BEGINS.match(data, start):
             continue
+        head = data[start : start + 20].translate(_STANDARD)
         raw = binascii.a2b_base64(head.rstrip(b"=") + b"====")
         if (raw.isascii() and _PRINTABLE.fullmatch(raw)) or raw.startswith(_PACKED):
             piece = _base64(data, start, end)
@@ -101,6 +108,9 @@ def _base64(data: bytes, start: int, end: int) -> Piece | None:
 
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+# In base64 every fourth character of readable text is one of these, and archives begin alike.
+_TEXT_BEGINS = re.compile(rb"(?:[CDI-Za-f]...){5}|H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8)", re.S)
+_FARTHEST = 400
 _HIGH_NIBBLES = frozenset(b"234567")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 

@@ -20,10 +20,11 @@ from .findings import Match
 from .prefilter import Prefilter, without
 from .private_keys import LITERALS as OF_KEYS
 from .private_keys import private_keys
+from .rows import rows
 from .tables import LITERALS as OF_TABLES
 from .tables import Columns, csv_header, csv_rows, sql_rows
 from .tokens import LITERALS as OF_TOKENS
-from .tokens import rows, tokens
+from .tokens import tokens
 
 _ALLOW = re.compile(rb"(?:secret-scanner|gitleaks):[ ]?allow\b|pragma:[ ]?allowlist[ ]secret", re.I)
 _PERCENT = re.compile(rb"%[2-7][0-9A-Fa-f]")

@@ -12,6 +12,7 @@ from .allowlists import Allowlists
 from .containers import Budget, kind_of
 from .engine import Context, Engine
 from .findings import Finding, Match, Outcome, Unread, shown
+from .rows import rows
 from .texts import (
     LARGEST_STRUCTURE,
     Readable,
@@ -21,7 +22,6 @@ from .texts import (
     wide_strings,
     windows,
 )
-from .tokens import rows
 
 _HEAD = 64 * 2**10
 

@@ -1,7 +1,6 @@
 """Finds credentials that their own shape gives away.
 
-Every one holds twenty or more characters in a row without a space or a sign. Such rows are rare and
-can be found at the speed of `bytes.find`; only in and before them are the anchors looked for.
+Every one holds a long row of letters and digits; only in and before rows are anchors looked for.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from .findings import Match, Rule
 from .judgement import judge
 from .names import PROVIDER_WORDS, Meaning, meaning, provider
 from .providers import LLM_TOKENS
+from .rows import Row
 from .services import SERVICE_TOKENS
 from .shapes import classes, is_hex, looks_random
 from .token_rule import TokenRule
@@ -23,12 +23,12 @@ RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 # What follows these anchors may have no long row in it, so they are searched for by themselves.
 _SEARCHED = (b"ABSK", b"hooks.slack.com/", b"/api/webhooks/")
 LITERALS = tuple(literal.lower() for literal in _SEARCHED)
-_ROW = 20
 _BEFORE_ROW = 12
 _BEGINNING = 3
 _MAY_BELONG_TO_A_ROW = frozenset(b"\\%.:[;")
 _ENDS_AN_ESCAPE = frozenset(b"\\%")
 # Mangled names of C++ and Rust, which fill whole binaries.
+_LENGTH_OF_NUMBERS = 32
 _SYMBOLS = (b"_Z", b"_R", b"ZN")
 _DOT, _COLON = b".:"
 _ENDS_OF_ANCHORS = frozenset(
@@ -37,17 +37,11 @@ _ENDS_OF_ANCHORS = frozenset(
 # Inside a row, not at its beginning.
 _INNER_ANCHORS = (b"JQQJ9", b"-us")
 _LENGTH_OF_INNER_ANCHORS = 35
-_ROW_CHARACTERS = bytes(
-    ord("a") if chr(i).isascii() and (chr(i).isalnum() or chr(i) in "_-") else ord(" ")
-    for i in range(256)
-)
-_A_ROW = b"a" * _ROW
-
 _SECRET_ACCESS_KEY = Rule("aws-secret-access-key", "AWS secret access key")
 _FORTY = re.compile(rb"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _NEARBY = 300
 _NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0,2}[\"']?\Z")
-_VALUE_BEGINS = re.compile(rb"[\"'=:(\s]\Z")
+_BEFORE_VALUES = frozenset(b"\"'=:( \t\r\n\f\v")
 _LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
 _CONTEXT = 160
 _SPACE = 32
@@ -69,28 +63,24 @@ _ANCHORS = re.compile(
 )
 
 
-def rows(data: bytes) -> list[tuple[int, int]]:
-    """Where twenty or more of letters, digits, `_` and `-` stand in a row."""
-    flat = data.translate(_ROW_CHARACTERS) + b" "
-    found, start = [], flat.find(_A_ROW)
-    while start >= 0:
-        end = flat.index(b" ", start + _ROW)
-        found.append((start, end))
-        start = flat.find(_A_ROW, end)
-    return found
-
-
 def tokens(
     data: bytes,
     lower: bytes,
-    long_rows: list[tuple[int, int]],
+    long_rows: list[Row],
     glued: bool,
     present: Collection[bytes],
 ) -> Iterator[Match]:
     """Credentials of a known shape in `data`, whose rows the caller has found."""
-    providers: bool | None = None
-    for start, end in long_rows:
+    providers = any(word in present for word in PROVIDER_WORDS)
+    for start, end, is_number in long_rows:
         before = data[start - 1]
+        if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
+            yield from _bearer(data, start)
+        if is_number and before != _DOT:
+            # No anchor is a number or in one.
+            if providers and end - start == _LENGTH_OF_NUMBERS:
+                yield from _by_context(data, start, end)
+            continue
         if (glued and data[start : start + 2] not in _SYMBOLS) or (
             before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)
         ):
@@ -101,13 +91,8 @@ def tokens(
             rules = _RULES_BY_BEGINNING.get(data[start : start + _BEGINNING])
             if rules:
                 yield from _around(data, rules, start, glued)
-        if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
-            yield from _bearer(data, start)
         length = end - start
         if length in _LENGTHS_BY_CONTEXT and _may_be_a_key(data, start, end):
-            # Hashes have such lengths too, so most texts are asked once and for all.
-            if providers is None:
-                providers = any(word in lower for word in PROVIDER_WORDS)
             if providers:
                 yield from _by_context(data, start, end)
         elif length >= _LENGTH_OF_INNER_ANCHORS:
@@ -180,9 +165,11 @@ def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
         if data[start - 2 : start] != b"s.":
             return
         start -= 2
+    if start and data[start - 1] not in _BEFORE_VALUES:
+        return
     before = data[max(0, start - _CONTEXT) : start]
     rule = provider(before.decode("latin-1"))
-    if rule is None or not _VALUE_BEGINS.search(before) or data[end : end + 1] in (b"+", b"/"):
+    if rule is None or data[end : end + 1] in (b"+", b"/"):
         return
     if rule.id == "aws-secret-access-key" and b"secret" not in before.lower():
         return
