@@ -49,9 +49,13 @@ def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterat
             if end in names:
                 continue  # another word of the same name led here
             names.add(end)
+            start = beginning(data, at)
+            means = _meaning(data[start:end])
+            if not means.kind:
+                continue
             if at >= _BEFORE and data.startswith(barren, at - _BEFORE):
                 continue
-            match = _first(data, _named(data, at, end), seen)
+            match = _first(data, _named(data, start, end, means), seen)
             if match:
                 yield match
             elif at >= _BEFORE:
@@ -83,13 +87,11 @@ def _identified(data: bytes, after: int) -> Iterator[Assignment]:
         yield Assignment("identified by", found.end(), end, True, Meaning("password", PASSWORD))
 
 
-def _named(data: bytes, at: int, end: int) -> Iterator[Assignment]:
-    """The values of the name that ends at `end` and holds a telling word at `at`."""
-    start = beginning(data, at)
+def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterator[Assignment]:
+    """The values of the name from `start` to `end`."""
     if data[end] in b"\r\n" and not is_labelled(data, start):
         return
     name = data[start:end]
-    means = _meaning(name)
     if (
         means.kind == "key"
         and data[start - 1 : start] == b" "

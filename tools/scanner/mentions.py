@@ -12,7 +12,8 @@ from collections.abc import Iterator
 KEYWORDS = (b"key", b"token", b"secret", b"pass", b"pwd", b"auth", b"cred")
 
 _LONGEST_NAME = 48
-_NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+_OF_NAMES = frozenset(NAME_CHARACTERS)
 _HEX_PAIR = re.compile(rb"[2-7][0-9A-Fa-f]")
 _NO_SENTENCE_ENDS = rb"(?<!\.)"
 _NO_LIST = rb"(?!, )"
@@ -41,8 +42,10 @@ def mentions(lower: bytes, keyword: bytes) -> Iterator[tuple[int, int]]:
 
 def beginning(data: bytes, at: int) -> int:
     """Where the name begins that holds a keyword at `at`."""
+    if not at or data[at - 1] not in _OF_NAMES:
+        return at
     head = data[max(0, at - _LONGEST_NAME) : at]
-    start = at - len(head) + len(head.rstrip(_NAME_CHARACTERS))
+    start = at - len(head) + len(head.rstrip(NAME_CHARACTERS))
     if data[start - 1 : start] == b"%" and _HEX_PAIR.match(data, start, at):
         start += 2  # a sign that a URL encodes, as %22
     return start

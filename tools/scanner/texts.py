@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 
 class Readable(Protocol):
-    """Anything with bytes to read."""
+    """Anything with bytes to read; it gives fewer than it is asked for only at its end."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -46,7 +46,7 @@ def windows(stream: Readable, head: bytes, glued: bool) -> Iterator[Window]:
     while True:
         chunk = stream.read(WINDOW - len(carried)) if len(carried) < WINDOW else b""
         data = carried + chunk
-        final = not chunk
+        final = len(data) < WINDOW
         end = len(data) if final else max(context, len(data) - OVERLAP)
         shown = data.translate(_STRINGS) if glued else data
         if data:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from .findings import Match, Rule
 from .judgement import judge
+from .mentions import NAME_CHARACTERS
 from .names import PROVIDER_WORDS, Meaning, meaning, provider
 from .providers import LLM_TOKENS
 from .rows import Row
@@ -158,6 +160,12 @@ def _may_be_a_key(data: bytes, start: int, end: int) -> bool:
     return row.isalnum() and not row.isalpha()
 
 
+@lru_cache(4096)
+def _tells_nothing(name: bytes) -> bool:
+    shown = name.decode("latin-1")
+    return not meaning(shown).kind and not provider(shown)
+
+
 def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
     """A key without a prefix, where its provider is named shortly before."""
     if end - start == 24:
@@ -168,6 +176,11 @@ def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
     if start and data[start - 1] not in _BEFORE_VALUES:
         return
     before = data[max(0, start - _CONTEXT) : start]
+    name = before.rstrip(b" \t\"':=")
+    if name[-1:].isalnum() and (b":" in before[len(name) :] or b"=" in before[len(name) :]):
+        name = name[-40:]
+        if _tells_nothing(name[len(name.rstrip(NAME_CHARACTERS)) :]):
+            return
     rule = provider(before.decode("latin-1"))
     if rule is None or data[end : end + 1] in (b"+", b"/"):
         return
@@ -184,7 +197,7 @@ def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
     elif not text.replace(".", "").isalnum() or (end - start == 40 and is_hex(text)):
         return
     named = _NAMED_BEFORE.search(before)
-    if named and not meaning(named[1].decode("latin-1")).kind and not provider(named[1].decode()):
+    if named and _tells_nothing(named[1]):
         return
     if looks_random(text) and not stands_for_a_secret(text):
         yield Match(rule, start, end, secret, 0.6)
