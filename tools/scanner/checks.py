@@ -44,6 +44,8 @@ def ends_random(token: bytes) -> bool:
 
 def contradicted(value: str) -> bool:
     """In the form of a credential that can be checked, and the check fails."""
+    if not value.startswith(("gh", "eyJ")):
+        return False
     raw = value.encode("utf-8", "replace")
     if _GITHUB.fullmatch(raw):
         return not is_github_token(raw)

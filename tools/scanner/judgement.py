@@ -13,6 +13,8 @@ from .names import Meaning
 from .values import is_secret
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{8,}={0,2}|[A-Za-z0-9_-]{8,}={0,2}")
+# Every fourth character says the first bits of a letter.
+_TEXT_BEGINS = re.compile(r"(?:[CDI-Za-f].{3}){2}")
 _PRINTABLE = re.compile(r"[\x20-\x7e\r\n\t]+")
 
 
@@ -36,7 +38,7 @@ def judge(value: str, under: Meaning, quoted: bool) -> float:
 def printable_base64(value: str) -> str | None:
     """What base64 `value` says, if it is base64 of readable text; None otherwise."""
     bare = value.rstrip("=")
-    if len(value) < 8 or len(bare) % 4 == 1 or not _BASE64.fullmatch(value):
+    if not _TEXT_BEGINS.match(value) or len(bare) % 4 == 1 or not _BASE64.fullmatch(value):
         return None
     try:
         raw = base64.b64decode(

@@ -10,11 +10,11 @@ from itertools import islice
 from typing import BinaryIO, cast
 
 from .engine import LITERALS
+from .files import open_file
 from .findings import Outcome, Unread
 from .prefilter import best
 from .progress import Progress
 from .scanner import Scanner
-from .sparse import open_file
 from .targets import Target, targets
 
 _BATCH = 32
@@ -24,7 +24,7 @@ _scanner: Scanner | None = None
 def scan_target(scanner: Scanner, target: Target) -> Outcome:
     """Scans one file; what goes wrong with it is in the outcome."""
     try:
-        with open_file(target.path) as stream:
+        with open_file(target.path, target.size) as stream:
             return scanner.scan(stream, target.name, target.size)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"

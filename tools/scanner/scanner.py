@@ -66,6 +66,7 @@ class _Job:
     scanner: Scanner
     outcome: Outcome
     commit: str
+    seen: set[tuple[str, int, str]] = field(default_factory=set)
 
     def name(self, path: str) -> None:
         """Looks for tokens in a path itself; nearly none has a row long enough to be one."""
@@ -138,10 +139,9 @@ class _Job:
             shown(secret, match.prefix), match.confidence, match.name, (*layers, *match.layers),
             self.commit,
         )  # fmt: skip
-        if finding.layers[:1] == ("path",) or not any(
-            f.path == path and f.line == finding.line and f.secret == secret
-            for f in self.outcome.findings[-50:]
-        ):
+        place = (path, finding.line, secret)
+        if finding.layers[:1] == ("path",) or place not in self.seen:
+            self.seen.add(place)
             self.outcome.findings.append(finding)
 
     def _failed(self, path: str, reason: str) -> None:

@@ -33,10 +33,17 @@ def targets(paths: Sequence[str]) -> Iterator[Target | Unread]:
         if stat.S_ISDIR(status.st_mode):
             yield from _under(path, seen)
         else:
-            yield from _file(path, status, seen, given=True)
+            yield from _file(path, display(path), status, seen, given=True)
 
 
 def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]:
+    # Said once for all that lies below: asking the system for each file costs more than reading it.
+    shown, given = display(folder), len(folder)
+    shown = "" if shown == os.curdir else shown.rstrip("/") + "/"
+
+    def name(path: str) -> str:
+        return shown + path[given:].lstrip(os.sep).replace(os.sep, "/")
+
     waiting = [folder]
     while waiting:
         current = waiting.pop()
@@ -44,7 +51,7 @@ def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]
             with os.scandir(current) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
         except OSError as error:
-            yield Unread(display(current), f"cannot be listed: {_reason(error)}")
+            yield Unread(name(current) or shown, f"cannot be listed: {_reason(error)}")
             continue
         folders = []
         for entry in entries:
@@ -53,14 +60,15 @@ def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]
                     if entry.name not in _SKIPPED_FOLDERS:
                         folders.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
-                    yield from _file(entry.path, entry.stat(follow_symlinks=False), seen)
+                    status = entry.stat(follow_symlinks=False)
+                    yield from _file(entry.path, name(entry.path), status, seen)
             except OSError as error:
-                yield Unread(display(entry.path), f"cannot be opened: {_reason(error)}")
+                yield Unread(name(entry.path), f"cannot be opened: {_reason(error)}")
         waiting += reversed(folders)
 
 
 def _file(
-    path: str, status: os.stat_result, seen: set[tuple[int, int]], given: bool = False
+    path: str, name: str, status: os.stat_result, seen: set[tuple[int, int]], given: bool = False
 ) -> Iterator[Target | Unread]:
     if not stat.S_ISREG(status.st_mode):
         if given:
@@ -71,7 +79,7 @@ def _file(
         return  # a second name of the same file
     seen.add(identity)
     on_disk = getattr(status, "st_blocks", 0) * 512
-    yield Target(path, display(path), min(status.st_size, on_disk) if on_disk else status.st_size)
+    yield Target(path, name, min(status.st_size, on_disk) if on_disk else status.st_size)
 
 
 def display(path: str) -> str:

@@ -11,6 +11,7 @@ from .shapes import (
     classes,
     digit_borders,
     entropy,
+    has_digit,
     has_pattern,
     is_hash,
     is_hex,
@@ -31,21 +32,28 @@ _PLACEHOLDER = re.compile(
     r"|pa\$\$w0rd|p@ss|passw0rd|password|passwort|mock|stub|undefined|deadbeef|cafebabe|unset"
     r"|correct-?horse|hunter2|letmein|qwerty|admin123|test123|testing|unittest|notasecret|not-a-"
     r"|swordfish|sup[e3]rs[e3]cr[e3]t|abcdef|123456|654321|000000|111111|<[^<>]{1,80}>|0xdead",
-    re.I,
 )
+# What every placeholder holds: a cheap look that most values fail.
+_PLACEHOLDER_PARTS = words("""
+    exa sam pla cha rep ins you dum fak red rem mas hid san omi xxx tod fix tbd foo lor ... ***
+    tes sec pas key tok api s3c p4s pa$ p@s moc stu und dea caf uns cor hun let qwe adm uni not
+    swo sup abc 123 654 000 111 0xd
+""")
 _TOKEN_PLACEHOLDER = re.compile(
     r"example|placeholder|your[_-]|redacted|xxxxx|\*\*\*|\.\.\.|dummy|insert|replace|changeme|123456|fake[_-]",
     re.I,
 )
+_REFERENCE_WITHIN = re.compile(r"\$\{|\$\(|\$\[|\{\{|\}\}|\{%|<%|%\(|%[sdv]\b", re.I)
+_REFERENCE_SIGNS = re.compile("[${}%]")
+_REFERENCE_WORDS = ("getenv", "environ", "process.env", "sys.env", "secretkeyref", "valuefrom")
 _REFERENCE = re.compile(
-    r"\$\{|\$\(|\$\[|\{\{|\}\}|\{%|<%|%\(|%[sdv]\b"
-    r"|^\$[A-Za-z_]|^\$\$|^%[A-Za-z_]+%$|^@[\w.]+@?$|^#\{|^\{[^{}]*\}"
-    r"|^\[[\w .-]+\]$|^__\w+__$|^<|^&[a-z]+;|^\w+\($"
-    r"|^(?:env|os|process|config|settings|self|this|var|vars|local"
+    r"\$[A-Za-z_]|\$\$|%[A-Za-z_]+%$|@[\w.]+@?$|\#\{|\{[^{}]*\}"
+    r"|\[[\w .-]+\]$|__\w+__$|<|&[a-z]+;|\w+\($"
+    r"|(?:env|os|process|config|settings|self|this|var|vars|local"
     r"|data|secrets|params|args|options|opts|request|req|ctx|values|module|each|inputs|steps"
     r"|github|context|credentials|app|cfg|conf|props|state|event|kwargs|input)[.\[(]"
-    r"|^(?:env|vault|ssm|arn|secretsmanager|op|ref|file|gs|s3|keyring|keyvault|projects|awssm|doppler|sops):"
-    r"|^ref\+|^!|^op://|getenv|environ|process\.env|Sys\.env|secretKeyRef|valueFrom",
+    r"|(?:env|vault|ssm|arn|secretsmanager|op|ref|file|gs|s3|keyring|keyvault|projects|awssm|doppler|sops):"
+    r"|ref\+|!|op://",
     re.I,
 )
 _CIPHERTEXT = re.compile(
@@ -63,11 +71,16 @@ _PUBLIC = re.compile(
     r"|(?:AC|SK|MG|PN|SM|VA|IS)[0-9a-f]{32}$|UA-\d|G-[A-Z0-9]{8,12}$|GTM-)"
 )
 _NOT_A_VALUE = re.compile(
-    r"^(?:[./~\\]|\w:[\\/]|[a-z][a-z0-9+.-]{1,20}://|data:|[\w.+-]+@[\w-]+\.[a-z]{2,}$"
-    r"|v?\d+(?:\.\d+)+(?:[-+.]\w+)*$|[\d.,:/ -]+$|0x[0-9a-f]{1,16}$|#[0-9a-f]{3,8}$)"
-    r"|\.(?:json|ya?ml|py|js|ts|pem|key|crt|cer|txt|md|cfg|ini|toml|html?|png|jpe?g|svg|com|org|net|io|xml"
-    r"|properties|env|sh|go|rs|java|gpg|pub|p12|pfx|jks|log|csv|db|zip|gz|local|internal)$",
+    r"[./~\\]|\w:[\\/]|[a-z][a-z0-9+.-]{1,20}://|data:|[\w.+-]+@[\w-]+\.[a-z]{2,}$"
+    r"|v?\d+(?:\.\d+)+(?:[-+.]\w+)*$|[\d.,:/ -]+$|0x[0-9a-f]{1,16}$|\#[0-9a-f]{3,8}$",
     re.I,
+)
+_NOT_A_VALUE_ENDS = tuple(
+    words("""
+    .json .yaml .yml .py .js .ts .pem .key .crt .cer .txt .md .cfg .ini .toml .htm .html .png .jpg
+    .jpeg .svg .com .org .net .io .xml .properties .env .sh .go .rs .java .gpg .pub .p12 .pfx .jks
+    .log .csv .db .zip .gz .local .internal
+""")
 )
 _WEAK_PASSWORDS = words("""
     admin root guest user test tests postgres mysql redis secret default demo none null true
@@ -95,9 +108,17 @@ def stands_in_token(value: str) -> bool:
 @lru_cache(8192)
 def stands_for_a_secret(value: str) -> bool:
     """A placeholder, a reference, a public or encrypted value: what may be published."""
-    if _REFERENCE.search(value) or _CIPHERTEXT.search(value) or _PUBLIC.match(value):
+    if _REFERENCE.match(value) or _CIPHERTEXT.match(value) or _PUBLIC.match(value):
         return True
-    if _PLACEHOLDER.search(value):
+    lower = value.lower()
+    if _REFERENCE_SIGNS.search(value) and _REFERENCE_WITHIN.search(value):
+        return True
+    if any(word in lower for word in _REFERENCE_WORDS):
+        return True
+    parts = {lower[i : i + 3] for i in range(len(lower) - 2)}
+    if (
+        not value.isascii() or "<" in value or not parts.isdisjoint(_PLACEHOLDER_PARTS)
+    ) and _PLACEHOLDER.search(lower):
         return True
     return has_pattern(value) or len(set(value)) < min(6, len(value) / 2)
 
@@ -108,15 +129,23 @@ def is_secret(value: str, under: Meaning, quoted: bool) -> float:
         return 0.0
     if not value.isascii() or _PATTERN.search(value) or _DATE.match(value):
         return 0.0
-    if stands_for_a_secret(value) or (_NOT_A_VALUE.search(value) and not _strong(value)):
+    # Most values are words, which this tells at less cost than what follows.
+    if under.kind == "password":
+        confidence = _password(value)
+    elif under.kind == "key":
+        confidence = _weak_key(value)
+    else:
+        confidence = _secret(value, under.rule.id != "generic-secret", quoted)
+    if not confidence or stands_for_a_secret(value) or (_is_none(value) and not _strong(value)):
         return 0.0
     if contradicted(value) or (not quoted and _CALL.match(value)):
         return 0.0
-    if under.kind == "password":
-        return _password(value, quoted)
-    if under.kind == "key":
-        return _weak_key(value)
-    return _secret(value, under.rule.id != "generic-secret", quoted)
+    return confidence
+
+
+def _is_none(value: str) -> bool:
+    """A path, an address, a version, a date, a colour, the name of a file or of a host."""
+    return bool(_NOT_A_VALUE.match(value)) or value.lower().endswith(_NOT_A_VALUE_ENDS)
 
 
 def _strong(value: str) -> bool:
@@ -133,10 +162,10 @@ def _strong(value: str) -> bool:
 def _secret(value: str, of_provider: bool, quoted: bool) -> float:
     if " " in value or len(value) < (12 if quoted else 14):
         return 0.0
-    if not looks_random(value):
-        return 0.0
     # Short and nearly a word: a name with a number in it.
     if len(value) < 24 and digit_borders(value) < 3 and wordiness(value) >= 0.45:
+        return 0.0
+    if not looks_random(value):
         return 0.0
     if is_hex(value):
         return 0.75 if of_provider or len(value) >= 32 else 0.6 if len(value) >= 16 else 0.0
@@ -153,23 +182,20 @@ def _weak_key(value: str) -> float:
     )
 
 
-def _password(value: str, quoted: bool) -> float:
-    lower = value.lower()
-    if (
-        len(value) < 8
-        or lower in _WEAK_PASSWORDS
-        or (_IDENTIFIER.fullmatch(value) and wordy(value))
-    ):
+def _password(value: str) -> float:
+    kinds, digits = classes(value), has_digit(value)
+    if not 8 <= len(value) <= _LONGEST_PASSWORD or kinds < 2 or " " in value.strip():
         return 0.0
-    if value.isdigit() or " " in value.strip() or len(value) > _LONGEST_PASSWORD:
+    if not digits and kinds < 3 and not _mixed_letters(value):
         return 0.0
-    kinds = classes(value)
-    if kinds < 2 or entropy(value) < 2.4 or is_hash(value):
+    if value.lower() in _WEAK_PASSWORDS or is_hash(value):
         return 0.0
-    if wordy(value) and (kinds < 3 or not any(c.isdigit() for c in value)):
+    if wordy(value) and (kinds < 3 or not digits or _IDENTIFIER.fullmatch(value)):
         return 0.0
-    if not any(c.isdigit() for c in value) and kinds < 3:
-        return 0.55 if len(value) >= 14 and _mixed_letters(value) else 0.0
+    if entropy(value) < 2.4:
+        return 0.0
+    if not digits and kinds < 3:
+        return 0.55 if len(value) >= 14 else 0.0
     return 0.7 if len(value) >= 10 else 0.6
 
 

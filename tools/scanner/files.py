@@ -1,4 +1,4 @@
-"""Reads a file without its holes, so that a sparse file is no trap."""
+"""Opens files: small ones at once, and sparse ones without their holes, so that none is a trap."""
 
 from __future__ import annotations
 
@@ -7,16 +7,36 @@ import io
 import os
 from typing import BinaryIO, cast
 
+SMALL = 2**20
+_FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
-def open_file(path: str) -> BinaryIO:
-    """The file at `path`; a run of nothing is read as a single empty line if it is sparse."""
-    descriptor = os.open(
-        path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-    )
+
+def open_file(path: str, size: int) -> BinaryIO:
+    """The file at `path` of about `size` bytes; what is sparse is read without its holes."""
+    descriptor = os.open(path, _FLAGS)
+    if size <= SMALL:
+        try:
+            data = _at_once(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if data is not None:
+            os.close(descriptor)
+            return io.BytesIO(data)
     file = os.fdopen(descriptor, "rb", buffering=0)
+    file.seek(0)
     status = os.fstat(descriptor)
     holes = hasattr(os, "SEEK_DATA") and status.st_size - status.st_blocks * 512 > 2**20
     return cast(BinaryIO, io.BufferedReader(_WithoutHoles(file) if holes else file, 2**16))
+
+
+def _at_once(descriptor: int, size: int) -> bytes | None:
+    """All there is to read, if that is little; a file may have grown or have holes."""
+    data = part = os.read(descriptor, size + 1)
+    while part and len(data) <= SMALL:
+        part = os.read(descriptor, 2**16)
+        data += part
+    return None if part else data
 
 
 class _WithoutHoles(io.RawIOBase):
