@@ -2,33 +2,33 @@
 
     python -m benchmarks.scanner [SEED]
 
-The default seed is one that no test uses. Speed is megabytes in a CPU second of one process.
+The default seed is one that no test uses. Speed is that of whole runs of the command line.
 """
 
 from __future__ import annotations
 
-import random
+import os
 import resource
+import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.scanner_loads import write_loads
 from tests.tools.scanner.corpus import Planted, Scores, corpus, score, write
-from tools.scanner.engine import LITERALS, Engine
-from tools.scanner.prefilter import best, without
-from tools.scanner.run import scan_target
 from tools.scanner.scanner import Scanner
-from tools.scanner.targets import Target, targets
 
 _SEED = 77_003
 _ROUNDS = 2
-_MEGABYTES = 30.0
-_OTHERS_MEGABYTES = 3.0
+_MEGABYTES = 20.0
+_OTHERS_MEGABYTES = 1.0
 _PASSES = 3
-_TREE = Path(sys.prefix) / "lib"
-_PLAIN = (".py", ".json", ".md", ".txt", ".js", ".yaml", ".toml", ".cfg", ".pyi", ".rst", ".h")
+# Of the standard library alone, and with hyperscan.
+_PROMISES = (20.0, 60.0)
+_SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "secret_scanner.py"
 
 
 def main(seed: int = _SEED) -> None:
@@ -80,47 +80,50 @@ def _line(name: str, scores: Scores) -> None:
 
 
 def _speeds() -> None:
-    chosen = list(_plain(_MEGABYTES))
-    few = list(_plain(_OTHERS_MEGABYTES))
-    size = sum(target.size for target in chosen) / 1e6
-    print(f"\nspeed on {len(chosen):,} text files of {_TREE} ({size:.0f} MB), MB in a CPU second")
-    plain = Scanner(Engine(prefilter=without()))
-    quick = Scanner(Engine(prefilter=best(LITERALS)))
-    for name, scanner in (("secret_scanner", plain), ("with hyperscan", quick)):
-        print(f"  {name:16}{_speed(chosen, lambda t, s=scanner: scan_target(s, t)):8.1f}")
-    print(
-        f"  {'detect-secrets':16}{_detect_secrets(few):8.1f}  (on {_OTHERS_MEGABYTES:.0f} MB of it)"
+    """Whole runs of the command line, its start and its report included."""
+    print(f"\nspeed of the command line, MB in a CPU second of one process, the best of {_PASSES}")
+    print(f"{'':20}{'standard library':>24}{'with hyperscan':>24}{'detect-secrets':>16}")
+    with tempfile.TemporaryDirectory() as folder:
+        many = write_loads(Path(folder, "many"), _MEGABYTES, _SEED)
+        few = write_loads(Path(folder, "few"), _OTHERS_MEGABYTES, _SEED)
+        absent = Path(folder, "absent")
+        absent.mkdir()
+        (absent / "hyperscan.py").write_text("raise ImportError\n")
+        ours = [sys.executable, str(_SCRIPT), "--no-banner", "-o", str(Path(folder, "report.json"))]
+        theirs = [sys.executable, "-m", "detect_secrets", "scan", "--all-files"]
+        for load in many:
+            speeds = [
+                _speed([*ours, str(many[load])], many[load], {"PYTHONPATH": str(absent)}),
+                _speed([*ours, str(many[load])], many[load], {}),
+            ]
+            shown = [
+                f"{speed:8.1f} {'kept' if speed >= promise else f'NOT KEPT ({promise:.0f})':>14}"
+                for speed, promise in zip(speeds, _PROMISES, strict=True)
+            ]
+            other = _speed([*theirs, str(few[load])], few[load], {}, passes=1)
+            print(f"{load:20}{shown[0]:>24}{shown[1]:>24}{other:16.2f}")
+        empty = Path(folder, "empty")
+        empty.mkdir()
+        print(f"start and end without a file: {_seconds([*ours, str(empty)], {}):.3f} CPU seconds")
+    if find_spec("hyperscan") is None:
+        print("hyperscan is not installed: both columns are of the standard library")
+
+
+def _speed(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], passes: int = _PASSES
+) -> float:
+    """The best of some passes: what else the machine does only makes one slower."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    return size / min(_seconds(command, environment) for _ in range(passes))
+
+
+def _seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        command, env=os.environ | environment, stdout=subprocess.DEVNULL, check=True, timeout=600
     )
-
-
-def _plain(megabytes: float) -> Iterator[Target]:
-    left = megabytes * 1e6
-    found = [t for t in targets([str(_TREE)]) if isinstance(t, Target) and t.path.endswith(_PLAIN)]
-    random.Random(_SEED).shuffle(found)
-    for target in found:
-        if left > 0:
-            left -= target.size
-            yield target
-
-
-def _speed(chosen: Sequence[Target], scan: Callable[[Target], object]) -> float:
-    """The best of three passes: what else the machine does only makes one slower."""
-    size = sum(Path(target.path).stat().st_size for target in chosen) / 1e6
-    best = 0.0
-    for _ in range(_PASSES):
-        began = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        for target in chosen:
-            scan(target)
-        best = max(best, size / (resource.getrusage(resource.RUSAGE_SELF).ru_utime - began))
-    return best
-
-
-def _detect_secrets(chosen: Sequence[Target]) -> float:
-    from detect_secrets.core.scan import scan_file
-    from detect_secrets.settings import default_settings
-
-    with default_settings():
-        return _speed(chosen, lambda target: list(scan_file(target.path)))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

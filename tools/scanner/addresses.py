@@ -15,7 +15,8 @@ URL = Rule("url-password", "Password in a URL or connection string")
 COMMAND = Rule("command-password", "Password on a command line")
 SAS = Rule("azure-sas-token", "Signature of an Azure shared access URL")
 
-CALLERS = (b"curl", b"mysql", b" login ")
+_CALLERS = (b"curl", b"mysql", b" login ")
+_LOGIN, _SIGNATURE = b"login", b"&sig="
 _LONGEST_USERINFO = 320
 _LONGEST_COMMAND = 600
 _USERINFO = re.compile(rb"([^\s:@/\"'<>\\`?#,;=]{0,100}):([^\s\"'<>\\`]{1,200})")
@@ -27,6 +28,7 @@ _USER_OPTION = re.compile(
 _PASSWORD_OPTION = re.compile(rb"\s(?:-p|-a|-w)[ ]?[\"']?([^\s\"'$-][^\s\"']{7,100})")
 _CONTINUED = re.compile(rb"(?:[^\n\\]|\\\r?\n|\\.){0,%d}" % _LONGEST_COMMAND)
 _PARAMETERS = (b"password=", b"pwd=")
+LITERALS = (*_CALLERS, _LOGIN, _SIGNATURE, *_PARAMETERS)
 _PARAMETER = re.compile(rb"([^\s\"'<>`&;\\]{6,200})(?=[\s\"'<>`&;\\]|\Z)")
 _OF_AN_ADDRESS = re.compile(rb"://|[?&;](?:user|uid|user[ ]id|username)=", re.I)
 _NETRC = re.compile(
@@ -42,14 +44,16 @@ def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator
     """Credentials of `user:password` kinds."""
     yield from _before_hosts(data)
     yield from _commands(data, lower, present)
-    yield from _parameters(data, lower)
-    yield from _logins(data, lower)
-    yield from _shared_access(data)
+    yield from _parameters(data, lower, present)
+    if _LOGIN in present:
+        yield from _logins(data, lower)
+    if _SIGNATURE in present:
+        yield from _shared_access(data)
 
 
 def _shared_access(data: bytes) -> Iterator[Match]:
     # The signature ends in a sign that a URL encodes.
-    at = data.find(b"&sig=") if b"%" in data else -1
+    at = data.find(_SIGNATURE) if b"%" in data else -1
     while at >= 0:
         found = _SAS.match(data, at)
         if (
@@ -58,7 +62,7 @@ def _shared_access(data: bytes) -> Iterator[Match]:
             and looks_random(unquote(found[1].decode()))
         ):
             yield Match(SAS, *found.span(1), found[1], 0.85)
-        at = data.find(b"&sig=", at + 5)
+        at = data.find(_SIGNATURE, at + 5)
 
 
 def _before_hosts(data: bytes) -> Iterator[Match]:
@@ -128,10 +132,10 @@ def password_in_address(user: str, password: str) -> float:
     return 0.6 if classes(password) >= 2 or looks_random(password) else 0.0
 
 
-def _parameters(data: bytes, lower: bytes) -> Iterator[Match]:
+def _parameters(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
     """Passwords among the parameters of a connection string, as laxly as before its host."""
     for name in _PARAMETERS:
-        at = lower.find(name)
+        at = lower.find(name) if name in present else -1
         while at >= 0:
             value = at + len(name)
             if data[at - 1 : at] in (b"?", b"&", b";"):
@@ -143,12 +147,12 @@ def _parameters(data: bytes, lower: bytes) -> Iterator[Match]:
 
 
 def _logins(data: bytes, lower: bytes) -> Iterator[Match]:
-    at = lower.find(b"login")
+    at = lower.find(_LOGIN)
     while at >= 0:
         found = _NETRC.match(data, at)
         if found:
             yield from _lax(URL, found, 2, found[1].decode("latin-1"))
-        at = lower.find(b"login", at + 5)
+        at = lower.find(_LOGIN, at + 5)
 
 
 def _lax(rule: Rule, found: re.Match[bytes], group: int, user: str) -> Iterator[Match]:
@@ -158,7 +162,7 @@ def _lax(rule: Rule, found: re.Match[bytes], group: int, user: str) -> Iterator[
 
 
 def _commands(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
-    for caller in CALLERS:
+    for caller in _CALLERS:
         at = lower.find(caller) if caller in present else -1
         while at >= 0:
             line = _CONTINUED.match(data, at)

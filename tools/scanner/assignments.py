@@ -45,15 +45,17 @@ def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterat
             continue
         # Text that repeats itself holds no more the second time.
         barren: tuple[bytes, ...] = ()
-        for at, end in mentions(lower, keyword):
+        for mention in mentions(lower, keyword):
+            at = mention.start()
+            if at >= _BEFORE and data.startswith(barren, at - _BEFORE):
+                continue
+            end = mention.end()
             if end in names:
                 continue  # another word of the same name led here
             names.add(end)
             start = beginning(data, at)
             means = _meaning(data[start:end])
             if not means.kind:
-                continue
-            if at >= _BEFORE and data.startswith(barren, at - _BEFORE):
                 continue
             match = _first(data, _named(data, start, end, means), seen)
             if match:

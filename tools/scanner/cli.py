@@ -26,6 +26,10 @@ _DESCRIPTION = """\
 Find leaked credentials, keys of language models above all, in what is about to be published:
 files, folders, archives, logs, notebooks, databases, and Git history.
 """
+_EVERYTHING = """\
+secret_scanner: scanning all files below the current folder, also those that Git ignores, such as
+.venv; name what you are about to publish to scan less, or `git` to scan what is in Git
+"""
 _EXAMPLES = """\
 examples:
   what you are about to publish; exit code 1 if a secret is in it:
@@ -147,7 +151,9 @@ def _format(given: argparse.Namespace) -> str:
 def _scan(
     given: argparse.Namespace, scanner: Scanner, progress: Progress
 ) -> tuple[Outcome, set[str]]:
-    paths: list[str] = given.paths
+    paths: list[str] = given.paths or ["."]
+    if not given.paths and not given.no_banner:
+        print(_EVERYTHING, file=sys.stderr)
     if paths[0] != "git" or (os.path.exists("git") and not (given.staged or given.log_opts)):
         if given.staged or given.log_opts is not None:
             raise _Usage("--staged and --log-opts belong to `git`: secret_scanner.py git --staged")
@@ -217,7 +223,6 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "paths",
         nargs="*",
-        default=["."],
         metavar="PATH",
         help="files and folders (default: .), `-` for standard input, or `git` for history",
     )

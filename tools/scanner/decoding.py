@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
@@ -33,6 +33,8 @@ _ENTRY = re.compile(
     rb"([A-Za-z0-9+/]{4,200000}={0,2})"
 )
 _MANIFEST = 300_000
+_KIND = b"kind"
+LITERALS = (_KIND,)
 _HEADERS = 20_000
 
 
@@ -45,9 +47,11 @@ class Piece(NamedTuple):
     text: bytes
 
 
-def pieces(data: bytes, lower: bytes, long_rows: list[Row]) -> Iterator[Piece]:
+def pieces(
+    data: bytes, lower: bytes, long_rows: list[Row], present: Collection[bytes]
+) -> Iterator[Piece]:
     """Everything in `data` that can be read in the clear."""
-    if b"secret" in lower:
+    if _KIND in present and _KIND in lower:
         yield from _manifests(data)
     yield from _in_rows(data, long_rows)
     yield from _percent(data)
@@ -153,7 +157,7 @@ def _unescape(found: re.Match[bytes]) -> bytes:
 def _manifests(data: bytes) -> Iterator[Piece]:
     """The entries of Kubernetes Secrets, each as `secret.NAME=value`."""
     done = 0
-    for found in _SECRET_MANIFEST.finditer(data) if b"kind" in data else ():
+    for found in _SECRET_MANIFEST.finditer(data):
         if found.start() < done:
             continue
         start = data.rfind(b"\n---", max(done, found.start() - _MANIFEST), found.start())

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import unquote_to_bytes
 
-from .addresses import CALLERS, addresses
+from .addresses import LITERALS as OF_ADDRESSES
+from .addresses import addresses
 from .assignments import LITERALS as OF_ASSIGNMENTS
 from .assignments import assignments
 from .custom import CustomRule
+from .decoding import LITERALS as OF_ENCODINGS
 from .decoding import pieces
 from .findings import Match
 from .prefilter import Prefilter, without
@@ -32,7 +34,9 @@ _ALLOW_WITHIN = 400
 _MUCH_BETTER = 0.05
 
 # Everything that a prefilter may search for in advance.
-LITERALS = (*OF_ASSIGNMENTS, *CALLERS, *OF_KEYS, *OF_TABLES, *OF_TOKENS)
+LITERALS = tuple(
+    dict.fromkeys((*OF_ASSIGNMENTS, *OF_ADDRESSES, *OF_KEYS, *OF_TABLES, *OF_TOKENS, *OF_ENCODINGS))
+)
 
 Unpack = Callable[[bytes], Iterable[bytes]]
 
@@ -52,7 +56,7 @@ class Engine:
     decode_depth: int = 3
     custom: tuple[CustomRule, ...] = ()
     unpack: Unpack | None = None
-    prefilter: Prefilter = field(default_factory=without)
+    prefilter: Prefilter = field(default_factory=lambda: without(LITERALS))
 
     def scan(self, data: bytes, glued: bool = False, context: Context | None = None) -> list[Match]:
         """The credentials in `data`, in order of place, with lines and columns.
@@ -77,7 +81,7 @@ class Engine:
         if not depth:
             return kept
         inner: list[Match] = []
-        for piece in pieces(data, lower, long_rows):
+        for piece in pieces(data, lower, long_rows, present):
             for text in self._texts(piece.text):
                 inner += [
                     m._replace(start=piece.start, end=piece.end, layers=(piece.layer, *m.layers))

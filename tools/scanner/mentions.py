@@ -34,10 +34,9 @@ def _mention(keyword: bytes) -> re.Pattern[bytes]:
 _MENTIONS = {keyword: _mention(keyword) for keyword in KEYWORDS}
 
 
-def mentions(lower: bytes, keyword: bytes) -> Iterator[tuple[int, int]]:
-    """Where each `keyword` stands, and where the name ends that it is a part of."""
-    for found in _MENTIONS[keyword].finditer(lower):
-        yield found.span()
+def mentions(lower: bytes, keyword: bytes) -> Iterator[re.Match[bytes]]:
+    """Each `keyword` with the rest of the name that it is a part of."""
+    return _MENTIONS[keyword].finditer(lower)
 
 
 def beginning(data: bytes, at: int) -> int:

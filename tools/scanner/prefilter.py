@@ -1,7 +1,7 @@
 """Says which of the literals that the detectors look for occur in a text at all.
 
-With `hyperscan` installed they are found in one pass; without it every detector looks for its own.
-What is found is the same.
+With `hyperscan` installed they are found in one pass; without it every detector looks for its own
+in all but short texts. What is found is the same.
 """
 
 from __future__ import annotations
@@ -26,13 +26,21 @@ class Everything(Collection[bytes]):
 
 Prefilter = Callable[[bytes], Collection[bytes]]
 _EVERYTHING = Everything()
-# Below this, looking for each literal costs less than the call.
-_SMALLEST = 512
+# To ask for all literals costs less than to start every detector.
+_SHORT = 2**11
+# Hyperscan takes as long to get ready as the rest takes for so much.
+_LITTLE = 2**19
 
 
-def without() -> Prefilter:
-    """Leaves the search to the detectors."""
-    return lambda lower: _EVERYTHING
+def without(literals: Sequence[bytes]) -> Prefilter:
+    """Leaves the search to the detectors, unless a text is short."""
+
+    def present(lower: bytes) -> Collection[bytes]:
+        if len(lower) > _SHORT:
+            return _EVERYTHING
+        return [literal for literal in literals if literal in lower]
+
+    return present
 
 
 def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
@@ -53,8 +61,6 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
     scratch = hyperscan.Scratch(database)
 
     def present(lower: bytes) -> Collection[bytes]:
-        if len(lower) < _SMALLEST:
-            return _EVERYTHING
         found: set[bytes] = set()
         database.scan(
             lower,
@@ -66,11 +72,24 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
     return present
 
 
-def best(literals: Sequence[bytes], wanted: bool = True) -> Prefilter:
-    """Hyperscan's where it is installed and `wanted`."""
-    if wanted:
-        try:
-            return with_hyperscan(literals)
-        except ImportError:
-            pass
-    return without()
+def best(literals: Sequence[bytes]) -> Prefilter:
+    """Hyperscan's where it is installed."""
+    try:
+        return with_hyperscan(literals)
+    except ImportError:
+        return without(literals)
+
+
+def in_time(literals: Sequence[bytes]) -> Prefilter:
+    """The best one, as soon as there is enough to scan that it is worth its start."""
+    chosen, seen = without(literals), 0
+
+    def present(lower: bytes) -> Collection[bytes]:
+        nonlocal chosen, seen
+        if seen <= _LITTLE:
+            seen += len(lower)
+            if seen > _LITTLE:
+                chosen = best(literals)
+        return chosen(lower)
+
+    return present

@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from .engine import LITERALS
 from .files import open_file
 from .findings import Outcome, Unread
-from .prefilter import best
+from .prefilter import in_time
 from .progress import Progress
 from .scanner import Scanner
 from .targets import Target, targets
@@ -43,7 +43,7 @@ def scan_paths(
         else:
             whole.errors.append(item)
     if processes <= 1:
-        scanner.engine.prefilter = best(LITERALS)
+        scanner.engine.prefilter = in_time(LITERALS)
     if "-" in paths:
         whole.add(scanner.scan(cast(BinaryIO, _Stdin()), "(stdin)", 0))
     # The largest first, so that no process is left alone with one at the end.
@@ -79,7 +79,7 @@ def _outcomes(scanner: Scanner, order: Sequence[Target], processes: int) -> Iter
 def _begin(scanner: Scanner) -> None:
     global _scanner
     _scanner = scanner
-    scanner.engine.prefilter = best(LITERALS)
+    scanner.engine.prefilter = in_time(LITERALS)
 
 
 def _scan_batch(batch: list[Target]) -> list[Outcome]:

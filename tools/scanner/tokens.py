@@ -24,7 +24,7 @@ RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 
 # What follows these anchors may have no long row in it, so they are searched for by themselves.
 _SEARCHED = (b"ABSK", b"hooks.slack.com/", b"/api/webhooks/")
-LITERALS = tuple(literal.lower() for literal in _SEARCHED)
+LITERALS = (*(literal.lower() for literal in _SEARCHED), *PROVIDER_WORDS)
 _BEFORE_ROW = 12
 _BEGINNING = 3
 _MAY_BELONG_TO_A_ROW = frozenset(b"\\%.:[;")

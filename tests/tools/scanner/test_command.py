@@ -152,6 +152,21 @@ def test_a_baseline_and_a_report_in_one_run(run: Run, tmp_path: Path, secret: st
     assert run("a.env", "-b", "known.json", "--fail-on-found") == 0
 
 
+def test_without_a_path_it_says_that_it_scans_all_below(tmp_path: Path, secret: str) -> None:
+    """Also what Git ignores: artifacts are often ignored, and published all the same."""
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    (tmp_path / ".gitignore").write_text("dist/\n")
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "a.js").write_text(f"key = '{secret}'\n")
+    done = script("--fail-on-found", cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"dist/a.js:1:8" in done.stdout
+    assert b"below the current folder, also those that Git ignores" in done.stderr
+    for quiet in (["."], ["--no-banner"]):
+        done = script("--fail-on-found", *quiet, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_help_teaches(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run("--help")

@@ -161,9 +161,35 @@ def test_repeated_assignments_cost_little_more_than_other_text(unit: bytes) -> N
         return time.process_time() - began
 
     words = b"a few words. "
-    plain = min(seconds(words * (2 * _CHUNK // len(words))) for _ in range(3))
-    dense = min(seconds(unit * (2 * _CHUNK // len(unit))) for _ in range(3))
+    texts = [words * (2 * _CHUNK // len(words)), unit * (2 * _CHUNK // len(unit))]
+    rounds = [[seconds(text) for text in texts] for _ in range(6)]
+    plain, dense = (min(times) for times in zip(*rounds, strict=True))
     assert dense < 15 * plain
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'NAME_{0}_TOKEN = "{1}-{0}"\n',
+        "  password_{0}: {1}/{0}\n",
+        'SERVICE_{0}_API_KEY="{1}{0}x{0}"\n',
+        "secret{0} {1} {0}\n",
+    ],
+)
+def test_assignments_that_all_differ_take_linear_time(line: str) -> None:
+    """Twice as many take twice as long: what is remembered of values must not grow into it."""
+    engine = Engine()
+    words = ("lamp", "orchard", "Violin", "7pebble")
+
+    def seconds(count: int) -> float:
+        text = "".join(line.format(n, words[n % 4]) for n in range(count)).encode()
+        began = time.process_time()
+        engine.scan(text)
+        return time.process_time() - began
+
+    rounds = [(seconds(3_000), seconds(6_000)) for _ in range(4)]
+    once, twice = (min(times) for times in zip(*rounds, strict=True))
+    assert twice < 3 * once
 
 
 def test_repetition_hides_nothing_that_differs() -> None:
