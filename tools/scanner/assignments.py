@@ -23,7 +23,7 @@ _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
 _BEFORE, _BEYOND = 640, 1792
 _REMEMBERED = 4
 _SHORTEST = 6
-_TELLS = frozenset(b":=i")
+_TELLS = re.compile(rb".{0,5}[:=]|.{0,3} is", re.S)
 
 
 class Assignment(NamedTuple):
@@ -94,11 +94,7 @@ def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterator[Assign
     if data[end] in b"\r\n" and not is_labelled(data, start):
         return
     name = data[start:end]
-    if (
-        means.kind == "key"
-        and data[start - 1 : start] == b" "
-        and _TELLS.intersection(data[end : end + 6])
-    ):
+    if means.kind == "key" and data[start - 1 : start] == b" " and _TELLS.match(data, end):
         words = _WORDS_BEFORE.search(data, max(0, start - 40), start)
         if words:
             name = words[0] + name

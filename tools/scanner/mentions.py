@@ -9,7 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-KEYWORDS = (b"key", b"token", b"secret", b"pass", b"pwd", b"auth", b"cred")
+# Each with how a word goes on that only begins like it, or that a name ends in which holds none.
+_WORDS = {
+    b"key": b"word|board|error",
+    b"token": b"iz|is|s(?![a-z0-9_.\\-])",
+    b"secret": b"ary",
+    b"pass": b"ed|es|ing|ive|age|enger|port|thr",
+    b"pwd": b"",
+    b"auth": b"or(?!i[sz])",
+    b"cred": b"it|ib",
+}
+KEYWORDS = tuple(_WORDS)
 
 _LONGEST_NAME = 48
 NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
@@ -17,6 +27,11 @@ _OF_NAMES = frozenset(NAME_CHARACTERS)
 _HEX_PAIR = re.compile(rb"[2-7][0-9A-Fa-f]")
 _NO_SENTENCE_ENDS = rb"(?<!\.)"
 _NO_LIST = rb"(?!, )"
+# What a name with such an end holds is no secret: see `names`.
+_SAYS_ABOUT_IT = (
+    rb"(?!s?[_-](?:ids?|names?|types?|count|len|length|size|url|uri|path|file|index|format|at"
+    rb"|error|arn|hash|class|fields?|columns?|prefix)(?![a-z0-9_.\-]))"
+)
 # Another word follows, unless it says what the value "is" or a sign stands further on.
 _NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![^=:]{0,34}[=:]))"
 
@@ -25,10 +40,10 @@ def _mention(keyword: bytes) -> re.Pattern[bytes]:
     # A bracket makes it a call, but for `auth=(`user, password`)`.
     bracket = b"(" if keyword == b"auth" else b""
     may_follow = b"(?=[\"'`%b*=:> \\t\\r\\n,|\\\\&%%<?\\]])" % bracket
+    goes_on = b"(?!%b)" % _WORDS[keyword] if _WORDS[keyword] else b""
     rest_of_name = b"[a-z0-9_.\\-]{0,%d}+" % (_LONGEST_NAME - 1)
-    return re.compile(
-        keyword + rest_of_name + may_follow + _NO_SENTENCE_ENDS + _NO_LIST + _NO_PROSE
-    )
+    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_PROSE
+    return re.compile(keyword + goes_on + _SAYS_ABOUT_IT + rest_of_name + may_follow + none)
 
 
 _MENTIONS = {keyword: _mention(keyword) for keyword in KEYWORDS}

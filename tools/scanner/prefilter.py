@@ -27,7 +27,7 @@ class Everything(Collection[bytes]):
 Prefilter = Callable[[bytes], Collection[bytes]]
 _EVERYTHING = Everything()
 # To ask for all literals costs less than to start every detector.
-_SHORT = 2**11
+_SHORT = 2**9
 # Hyperscan takes as long to get ready as the rest takes for so much.
 _LITTLE = 2**19
 

@@ -72,7 +72,7 @@ _SETS_A_LINE = re.compile(
     rb"[ \t\"']{1,3}"
     rb"(?:-x[ ])?)?[\w.\-/]{0,60}"
 )
-_QUOTES = (b'"', b"'", b"`", b"&", b"%")
+_QUOTES = re.compile(rb"[\"'`&%]")
 
 
 def values_after(
@@ -82,14 +82,14 @@ def values_after(
 
     A strict place is one that much else than values stand in.
     """
-    following = data[end : end + 90]
-    if weak and not any(quote in following[:30] for quote in _QUOTES):
+    if weak and not _QUOTES.search(data, end, end + 30):
         return
     found = _ASSIGNED.match(data, end)
     if found and (found[1] or not weak):
         yield found.end(), found[1], False
     if weak:
         return
+    following = data[end : end + 90]
     if found is None and b"," in following:
         found = _NEXT_ARGUMENT.match(data, end)
         if found:
