@@ -24,7 +24,9 @@ _NAMES = sorted(
     HOST PORT URL NAME MODE LEVEL SIZE PATH REGION TIMEOUT KEY API_KEY TOKEN SECRET PASSWORD
 """)
 )
-_FILE = 2**19
+_FILE = 2**18
+# So slow that a part of the others' size tells as much.
+_SHARE_OF_ASSIGNMENTS = 0.1
 
 
 def write_loads(folder: Path, megabytes: float, seed: int) -> dict[str, Path]:
@@ -33,7 +35,8 @@ def write_loads(folder: Path, megabytes: float, seed: int) -> dict[str, Path]:
     loads = {"text": _text, "logs": _logs, "dense assignments": _assignments}
     folders = {"code": _code(folder / "code", megabytes, fake)}
     for name, lines in loads.items():
-        folders[name] = _filled(folder / name.replace(" ", "-"), lines, megabytes, fake)
+        share = _SHARE_OF_ASSIGNMENTS if lines is _assignments and megabytes > 5 else 1.0
+        folders[name] = _filled(folder / name.replace(" ", "-"), lines, megabytes * share, fake)
     return folders
 
 

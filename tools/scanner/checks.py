@@ -15,6 +15,8 @@ _CERTAIN = 0.66
 _PREFIX = re.compile("[a-z]{2,8}[_-](?:[a-z]{2,8}[_-])?")
 _GITHUB = re.compile(rb"gh[pousr]_[A-Za-z0-9]{36}")
 _JWT = re.compile(rb"eyJ[\w-]+\.[\w-]+\.")
+# The first digits of their SHA-256: the keys themselves would be found in this file.
+_DOCUMENTED = {"ac9265e56c79b234"}  # of the page on API keys at cloud.google.com
 _BASE62 = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -32,6 +34,13 @@ def is_github_token(token: bytes) -> bool:
     return github_checksum(body[:-6]) == body[-6:]
 
 
+def is_documented(token: bytes) -> bool:
+    """An example of a provider's own documentation that says nowhere that it is one."""
+    import hashlib
+
+    return hashlib.sha256(token).hexdigest()[:16] in _DOCUMENTED
+
+
 def is_varied(token: bytes) -> bool:
     """Of many different characters; for shapes that nothing else has."""
     return len(set(token)) >= 8
@@ -43,10 +52,12 @@ def ends_random(token: bytes) -> bool:
 
 
 def contradicted(value: str) -> bool:
-    """In the form of a credential that can be checked, and the check fails."""
-    if not value.startswith(("gh", "eyJ")):
+    """In the form of a credential that can be checked, and is none."""
+    if not value.startswith(("gh", "eyJ", "AIza")):
         return False
     raw = value.encode("utf-8", "replace")
+    if is_documented(raw):
+        return True
     if _GITHUB.fullmatch(raw):
         return not is_github_token(raw)
     return bool(_JWT.match(raw)) and not is_bearer_jwt(raw)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 
+from .checks import is_documented
 from .findings import Match, Rule
 from .judgement import judge
 from .mentions import NAME_CHARACTERS
@@ -135,6 +136,8 @@ def _around(data: bytes, rules: list[TokenRule], at: int, glued: bool) -> Iterat
             continue
         secret = data[span[0] : span[1]]
         if stands_in_token(secret.decode("latin-1").removeprefix(token_rule.prefix)):
+            continue
+        if is_documented(secret):
             continue
         yield Match(token_rule.rule, *span, secret, token_rule.confidence, prefix=token_rule.prefix)
         if token_rule.rule.id == "aws-access-key-id":
