@@ -176,7 +176,7 @@ class Limiter:
                 turn = self._room.wait(ticket, left)
                 turn = turn or limiter_calls.leave(calls, plan.shard, attempt.id)
                 if turn is None and not ticket.lost:
-                    return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
+                    return self._last_look(attempt)
                 ticket.lost = False
             sleep(turn.delay_seconds)
         except RedisError:
@@ -202,6 +202,12 @@ class Limiter:
             for candidate, at_ms in outcome.looks:
                 seconds = (at_ms - outcome.now_ms) / 1000
                 self._room.look_later(plan.shard, plan.groups[candidate], seconds)
+        return outcome
+
+    def _last_look(self, attempt: Attempt) -> Reservation | NoRoom:
+        """Who waited in vain learns what is full, and when it opens."""
+        outcome = self._reserve(attempt, NO_PATIENCE)
+        assert not isinstance(outcome, Waits), "it was not asked to wait"
         return outcome
 
     def settle(

@@ -556,7 +556,10 @@ class Journey:
         )
 
     def _no_capacity(self, refused: Refused) -> str:
+        longest = self.request.max_wait
         if refused.retry_after is None:
-            return refused.reason
-        hint = "" if self.request.max_wait else "; give max_wait to wait for it"
+            return refused.reason + (f"; max_wait of {longest:g} s is over" if longest else "")
+        hint = "; give max_wait to wait for it"
+        if longest:
+            hint = f", beyond max_wait of {longest:g} s"
         return f"{refused.reason}; the next opens in {refused.retry_after:.3f} s{hint}"
