@@ -76,7 +76,7 @@ LACKS = (
          "and not by gpt-5 itself. That 5.1 and later would take both while they do not reason is "
          "left out: an effort can be set in provider_options"),
     Lack(protocol="openai", models="gpt-5-chat", lacks=_SCHEMAS | {Ability.TOOLS},
-         source="what gpt-5-chat-latest takes, quoted in CopilotKit/CopilotKit#7191: no tools, no schema"),
+         source="a list of what gpt-5-chat-latest takes, quoted in CopilotKit/CopilotKit#7191"),
     Lack(protocol="openai",
          models=r"(?:ft:)?(?:gpt-3\.5|gpt-35|gpt-4(?:-32k|-0[36]|$)|o1-mini|o3-mini)",
          lacks=_IMAGES, source="o1-mini and o3-mini: the vision tables of several clients; "
