@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
-from core.redis_calls import Argument, Calls, Command
+from core.redis_calls import Argument, Calls, Command, Heard
 
 _OUT_OF_REACH = (redis.ConnectionError, redis.TimeoutError)
 _OUT_OF_SERVICE = re.compile(
@@ -107,8 +107,24 @@ class WatchedCalls:
                 replies[index] = self._judged(commands[index], reply)
         return replies
 
+    def tell(self, command: Command, heard: Heard) -> None:
+        """Send one command and go on. See `RedisConnection.tell`."""
+        if self._watcher.away is not None:
+            raise OutOfService(self._watcher.away)
+        try:
+            self._redis.tell(command, lambda reply: heard(self._understood(command, reply)))
+        except RedisError as error:
+            self._watcher.failed(error)
+            raise
+
     def close(self) -> None:
         """Nothing: the connections are another's."""
+
+    def _understood(self, command: Command, reply: Any) -> Any:
+        # A connection that was lost tells of itself alone: the next command tells of Redis.
+        if isinstance(reply, redis.ResponseError):
+            return self._judged(command, reply)
+        return reply
 
     def _judged(self, command: Command, error: RedisError) -> RedisError:
         if not isinstance(error, NoScriptError):

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from core.bridge import sleep
-from core.events import CircuitOpened, emit
+from core.events import CircuitOpened, SettleFailed, emit
 from core.redis_connection import RedisConnection
 from core.redis_watch import StateLost, WatchedCalls, out_of_service
 from keys.heartbeat import Heartbeat
@@ -232,12 +233,45 @@ class Limiter:
         if isinstance(settled, RedisError):
             raise settled
         own.settled(reservation, end, time.monotonic())
-        outcome = limiter_calls.read_settled(settled)
+        self._learn(reservation, end, limiter_calls.read_settled(settled))
+        return others
+
+    def settle_soon(self, reservation: Reservation, end: End) -> None:
+        """Settle without waiting for Redis's word.
+
+        If it turns out that Redis may not have heard, it is told with the next beat.
+        """
+        desk = self._desk(reservation.shard)
+        if desk.outage.state is not State.UP:
+            self.settle(reservation, end)
+            return
+        desk.outage.own.settled(reservation, end, time.monotonic())
+        command = self._settlement(reservation, end).command
+        try:
+            desk.calls.tell(command, partial(self._heard, desk, reservation, end))
+        except RedisError:
+            self.settle(reservation, end)
+
+    def _heard(self, desk: _Desk, reservation: Reservation, end: End, settled: Any) -> None:
+        """What came of a settlement that nobody waited for."""
+        if not isinstance(settled, Exception):
+            self._learn(reservation, end, limiter_calls.read_settled(settled))
+        elif isinstance(settled, ResponseError) and not (
+            isinstance(settled, NoScriptError) or out_of_service(settled)
+        ):
+            request_id = reservation.id.rpartition(".")[0]
+            emit(SettleFailed(request_id, reservation.key.key_id, str(settled)))
+        else:
+            own = desk.outage.own
+            own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
+            desk.local.settled(reservation, end)
+            self._heart.wake.set()
+
+    def _learn(self, reservation: Reservation, end: End, outcome: Settled) -> None:
         if outcome.ratio is not None:
             self._ratios[reservation.key.model_name] = outcome.ratio
         if outcome.key_opened or outcome.service_opened:
             self._tell_opened(reservation, end, outcome)
-        return others
 
     def _tell_opened(self, reservation: Reservation, end: End, outcome: Settled) -> None:
         subjects = subjects_of(reservation.key)

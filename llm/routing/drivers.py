@@ -274,7 +274,10 @@ class Performer:
             late, self._sent_at = self._sent_at - effect.reservation.ready_at, None
         end = replace(effect.end, late=late)
         if effect.turn is None:
-            self._parts.keys.settle(effect.reservation, end)
+            # A failure is waited for, as what it says of the key decides where to go next.
+            keys = self._parts.keys
+            settle = keys.settle_soon if end.answered else keys.settle
+            settle(effect.reservation, end)
             return None
         store = self._parts.conversations
         also = [store.append_command(effect.turn), store.index_command(effect.turn)]
