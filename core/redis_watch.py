@@ -111,20 +111,22 @@ class WatchedCalls:
         """Send one command and go on. See `RedisConnection.tell`."""
         if self._watcher.away is not None:
             raise OutOfService(self._watcher.away)
+
+        def understood(reply: Any) -> None:
+            # A connection that was lost, or a script that was forgotten, is asked after by whoever
+            # sends the next command: nothing is asked here, in the middle of another exchange.
+            if isinstance(reply, redis.ResponseError) and not isinstance(reply, NoScriptError):
+                self._watcher.failed(reply)
+            heard(reply)
+
         try:
-            self._redis.tell(command, lambda reply: heard(self._understood(command, reply)))
+            self._redis.tell(command, understood)
         except RedisError as error:
             self._watcher.failed(error)
             raise
 
     def close(self) -> None:
         """Nothing: the connections are another's."""
-
-    def _understood(self, command: Command, reply: Any) -> Any:
-        # A connection that was lost tells of itself alone: the next command tells of Redis.
-        if isinstance(reply, redis.ResponseError):
-            return self._judged(command, reply)
-        return reply
 
     def _judged(self, command: Command, error: RedisError) -> RedisError:
         if not isinstance(error, NoScriptError):

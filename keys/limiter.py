@@ -101,6 +101,7 @@ class Limiter:
         self._day_ends = DayEnds(clock)
         self._clocks: dict[str, RedisClock] = defaultdict(RedisClock)
         self._ratios: dict[str, float] = {}
+        self._knows_settle: set[str] = set()
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._room = WaitingRoom(
             redis.pubsub,
@@ -233,16 +234,18 @@ class Limiter:
         if isinstance(settled, RedisError):
             raise settled
         own.settled(reservation, end, time.monotonic())
+        self._knows_settle.add(reservation.shard.tag)
         self._learn(reservation, end, limiter_calls.read_settled(settled))
         return others
 
     def settle_soon(self, reservation: Reservation, end: End) -> None:
         """Settle without waiting for Redis's word.
 
-        If it turns out that Redis may not have heard, it is told with the next beat.
+        If it turns out that Redis may not have heard, it is told with the next beat. The first one
+        is waited for: a server that has never seen the script takes nothing by its digest.
         """
         desk = self._desk(reservation.shard)
-        if desk.outage.state is not State.UP:
+        if desk.outage.state is not State.UP or reservation.shard.tag not in self._knows_settle:
             self.settle(reservation, end)
             return
         desk.outage.own.settled(reservation, end, time.monotonic())
@@ -262,6 +265,7 @@ class Limiter:
             request_id = reservation.id.rpartition(".")[0]
             emit(SettleFailed(request_id, reservation.key.key_id, str(settled)))
         else:
+            self._knows_settle.discard(reservation.shard.tag)
             own = desk.outage.own
             own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
             desk.local.settled(reservation, end)

@@ -452,10 +452,11 @@ def test_a_redis_that_answers_within_the_timeout_is_but_slow(
 ) -> None:
     router = make_router(keys=[key("a")], redis_url=proxy.url, redis_timeout_seconds=2)
     known(router)
-    proxy.delay = 0.2
+    proxy.delay = 0.3
     began = time.monotonic()
     assert router.send_one_shot("Hello")["success"]
-    assert 0.35 < time.monotonic() - began < 1.5
+    assert router.send_one_shot("Hello")["success"]
+    assert 0.55 < time.monotonic() - began < 1.9
     assert [e for e in events if isinstance(e, RedisAway)] == []
 
 
