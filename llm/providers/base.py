@@ -150,6 +150,14 @@ class AsyncAdapter(Protocol):
 
 
 @runtime_checkable
+class AsyncEmbeddingAdapter(Protocol):
+    """An adapter that makes embeddings for tasks; of one without it, `embed` runs in a thread."""
+
+    async def aembed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """As `EmbeddingAdapter.embed`."""
+
+
+@runtime_checkable
 class AsyncStreamingAdapter(Protocol):
     """An adapter that streams to tasks."""
 

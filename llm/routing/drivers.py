@@ -220,9 +220,7 @@ class Performer:
             self._sent_at = time.monotonic()
             if not isinstance(call, EmbeddingCall):
                 return checked_reply(effect.key.provider, adapter.send(call))
-            if not isinstance(adapter, EmbeddingAdapter):
-                raise AdapterFault(f"the adapter of {effect.key.provider} has no method embed")
-            return checked_vectors(call, adapter.embed(call))
+            return checked_vectors(call, embedding(adapter, call).embed(call))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
         finally:
@@ -297,6 +295,13 @@ def _close(stream: ProviderStream | None) -> None:
             stream.close()
     except Exception:  # noqa: BLE001 - it is given up all the same
         _log.warning("a stream could not be closed")
+
+
+def embedding(adapter: ProviderAdapter, call: EmbeddingCall) -> EmbeddingAdapter:
+    """The adapter, which must make embeddings."""
+    if not isinstance(adapter, EmbeddingAdapter):
+        raise AdapterFault(f"the adapter of {call.provider} has no method embed")
+    return adapter
 
 
 def left_until(end: float, key_id: str) -> float:
