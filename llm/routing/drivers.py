@@ -12,8 +12,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr
-
 from conversation.records import Conversation
 from core.deadlines import no_later_than
 from core.errors import AdapterFault, DeadlineExceeded, RouterError, StreamInterrupted
@@ -46,6 +44,8 @@ from llm.routing.effects import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from conversation.store import ConversationStore
     from keys.manager import KeyManager
     from keys.rate_limiter import RateLimiter
