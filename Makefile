@@ -48,6 +48,7 @@ unit: setup
 bench: setup ## measure the router beside PING, the bare SDK and other limiters
 	@$(BIN)/python -m benchmarks.router
 	@$(BIN)/python -m benchmarks.tasks
+	@$(BIN)/python -m benchmarks.threads
 	@$(BIN)/python -m benchmarks.limiter
 
 prove: setup ## show that no limit is passed and nearly all is used (three minutes)

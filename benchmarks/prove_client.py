@@ -63,7 +63,7 @@ class _Trips:
         self.scripts: Counter[str] = Counter()
         self._names = {load(name).sha: name for name in ("reserve", "settle", "wake", "leave")}
         self._lock = threading.Lock()
-        call, call_many = redis.call, redis.call_many
+        call, call_many, tell = redis.call, redis.call_many, redis.tell
 
         def counted_call(*args: Any) -> Any:
             self._count([args])
@@ -73,7 +73,12 @@ class _Trips:
             self._count(commands)
             return call_many(commands)
 
+        def counted_tell(command: Any, heard: Any) -> None:
+            self._count([command])
+            tell(command, heard)
+
         redis.call, redis.call_many = counted_call, counted_many  # type: ignore[method-assign]
+        redis.tell = counted_tell  # type: ignore[method-assign]
 
     def _count(self, commands: Any) -> None:
         with self._lock:

@@ -148,7 +148,6 @@ def _counter(router: RequestRouter) -> Callable[[Callable[[], object]], int]:
 
     def count(thing: Callable[[], object]) -> int:
         trips = 0
-        call, call_many = redis.call, redis.call_many
 
         def counted(original: Callable[..., Any]) -> Callable[..., Any]:
             def run(*args: Any) -> Any:
@@ -158,11 +157,14 @@ def _counter(router: RequestRouter) -> Callable[[Callable[[], object]], int]:
 
             return run
 
-        redis.call, redis.call_many = counted(call), counted(call_many)  # type: ignore[method-assign]
+        ways = ("call", "call_many", "tell")
+        for way in ways:
+            setattr(redis, way, counted(getattr(redis, way)))
         try:
             thing()
         finally:
-            del redis.call, redis.call_many
+            for way in ways:
+                delattr(redis, way)
         return trips
 
     return count

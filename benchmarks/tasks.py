@@ -44,17 +44,25 @@ class _OneSecret:
         return SecretStr("bench")
 
 
+def one_secret() -> Any:
+    """A secret store with the same secret for all keys."""
+    return _OneSecret()
+
+
 def main() -> int:
     """Measure and print; the exit code is 1 where a promise of the README is not kept."""
     console = Console()
     console.print(f"{STREAMS} streams, then {ROUNDS} rounds of {REQUESTS} requests ...")
     with (
         SimulatedProviderProcess(SimulationSettings(completion_tokens=1_500)) as provider,
-        _settings(provider.openai_base_url) as settings,
+        bench_settings(provider.openai_base_url) as settings,
     ):
         first, between = _streams(settings, provider.openai_base_url)
         memory = asyncio.run(_open_streams(settings, provider))
-    with SimulatedProviderProcess() as provider, _settings(provider.openai_base_url) as settings:
+    with (
+        SimulatedProviderProcess() as provider,
+        bench_settings(provider.openai_base_url) as settings,
+    ):
         rates = asyncio.run(_rates(settings, provider.openai_base_url))
     for name, rate in rates.items():
         console.print(f"{name:36} {rate:8,.0f} requests a second, {IN_FLIGHT} in flight")
@@ -76,7 +84,8 @@ def main() -> int:
 
 
 @contextmanager
-def _settings(base_url: str) -> Iterator[Settings]:
+def bench_settings(base_url: str) -> Iterator[Settings]:
+    """Settings of ten keys without limits to speak of, and a server of their own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "keys.json"
         limits = {"rpm": 1_000_000, "tpm": 1_000_000_000, "base_url": base_url}
@@ -105,7 +114,7 @@ def _streams(settings: Settings, base_url: str) -> tuple[float, float]:
             if chunk.choices and chunk.choices[0].delta.content:
                 yield chunk
 
-    with build_router(settings, secret_store=_OneSecret()) as router:
+    with build_router(settings, secret_store=one_secret()) as router:
 
         def ours() -> Iterable[Any]:
             return router.stream_one_shot(PROMPT, MODEL)
@@ -177,11 +186,11 @@ async def _open_streams(settings: Settings, provider: SimulatedProviderProcess) 
             await anext(stream)
             await stream.aclose()
         provider.add_fault("stall")
-        before = _resident_kib()
+        before = resident_kib()
         streams = [router.stream_one_shot(PROMPT, MODEL, timeout=300) for _ in range(OPEN)]
         for start in range(0, OPEN, 100):
             await asyncio.gather(*[anext(stream) for stream in streams[start : start + 100]])
-        grown = _resident_kib() - before
+        grown = resident_kib() - before
         await asyncio.gather(*[stream.aclose() for stream in streams])
         provider.clear_faults()
     return grown / OPEN
@@ -189,11 +198,12 @@ async def _open_streams(settings: Settings, provider: SimulatedProviderProcess) 
 
 @asynccontextmanager
 async def _router(settings: Settings) -> AsyncIterator[Any]:
-    async with build_async_router(settings, secret_store=_OneSecret()) as router:
+    async with build_async_router(settings, secret_store=one_secret()) as router:
         yield router
 
 
-def _resident_kib() -> float:
+def resident_kib() -> float:
+    """The memory of this process."""
     text = Path("/proc/self/status").read_text(encoding="ascii")
     return float(text.split("VmRSS:")[1].split()[0])
 

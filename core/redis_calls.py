@@ -10,7 +10,9 @@ worst and the best of four such runs: over a Unix socket 1.4 to 2.3 times the cl
 second on one thread and 2.2 to 4.2 times on eight; over TCP 1.2 to 2.2 and 2.8 to 4.1 times.
 
 What keeps it safe: a connection returns to the idle ones only after exactly one whole reply to
-each of its commands; anything else, KeyboardInterrupt included, closes it.
+each of its commands; anything else, KeyboardInterrupt included, closes it. One command alone may
+be told, that is sent without waiting: its reply is read before those to the connection's next
+commands, or when the connection is closed.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn, Protocol
 
@@ -37,10 +40,13 @@ from core.redis_task_link import TaskLink, TaskLinks
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]
+Heard = Callable[[Any], None]
+"""Takes the reply to what was told, or the error in its place. It must not raise."""
 
 _INCOMPLETE = object()
 _BUFFER_BYTES = 16_384
 _LEAST_SECONDS = 0.05
+_CLOSING_SECONDS = 0.5
 _KERNEL_TIMEOUTS = sys.platform in ("linux", "darwin")
 
 
@@ -50,6 +56,8 @@ class Calls(Protocol):
     def call(self, *args: Argument) -> Any: ...
 
     def call_many(self, commands: Sequence[Command]) -> list[Any]: ...
+
+    def tell(self, command: Command, heard: Heard) -> None: ...
 
     def close(self) -> None: ...
 
@@ -92,6 +100,23 @@ class QuickCalls:
         if not commands:
             return []
         return self._run(b"".join(_pack(command) for command in commands), len(commands))
+
+    def tell(self, command: Command, heard: Heard) -> None:
+        """Send one command and go on. See `RedisConnection.tell`."""
+        if on_a_task():
+            tell_and_wait(self, command, heard)
+            return
+        packed = _pack(command)
+        try:
+            link = self._take()
+            link.tell(packed, heard)
+        except redis.ConnectionError:
+            self._drop_idle()
+            link = self._take()
+            link.tell(packed, heard)
+        self._idle.append(link)
+        if self._closed:
+            self._drop_idle()
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed when its command ends."""
@@ -184,11 +209,24 @@ class PooledCalls:
                 replies.append(error)
         return replies
 
+    def tell(self, command: Command, heard: Heard) -> None:
+        """Run one command at once. See `RedisConnection.tell`."""
+        tell_and_wait(self, command, heard)
+
     def leave_loop(self) -> None:
         """Nothing: tasks and threads use the same."""
 
     def close(self) -> None:
         """Nothing: the connections are the client's."""
+
+
+def tell_and_wait(calls: Calls, command: Command, heard: Heard) -> None:
+    """`tell` for those who have to wait for the reply."""
+    try:
+        reply = calls.call(*command)
+    except redis.RedisError as error:
+        reply = error
+    heard(reply)
 
 
 class _Link:
@@ -198,6 +236,7 @@ class _Link:
         "_allowed",
         "_buffer",
         "_connection",
+        "_heard",
         "_reader",
         "_seconds",
         "_socket",
@@ -215,13 +254,35 @@ class _Link:
         _let_the_kernel_time(self._socket, self._seconds)
         self._buffer = bytearray(_BUFFER_BYTES)
         self._reader = _new_reader(connection)
+        self._heard: Heard | None = None
 
     def exchange(self, packed: bytes, count: int) -> list[Any]:
         """Send `packed`, which holds `count` commands, and read as many replies."""
+        return self._exchange(packed, count, end_of_patience())
+
+    def tell(self, packed: bytes, heard: Heard) -> None:
+        """Send `packed`, which holds one command; its reply is read by whatever comes next."""
+        if self._heard is not None:
+            self._exchange(b"", 0, end_of_patience())
+        self._exchange(packed, 0, end_of_patience())
+        self._heard = heard
+
+    def close(self) -> None:
+        """Close it; a reply that is owed is read, for it is there or will be in a moment."""
+        if self._heard is not None and self.pid == os.getpid():
+            with suppress(redis.RedisError):  # it was heard
+                self._exchange(b"", 0, time.monotonic() + _CLOSING_SECONDS)
+        self._connection.disconnect()
+
+    def _exchange(self, packed: bytes, count: int, end: float) -> list[Any]:
+        heard, self._heard = self._heard, None
+        if heard is not None:
+            count += 1
+        replies: list[Any] = []
         try:
-            self._allow(end_of_patience())
-            self._socket.sendall(packed)
-            replies: list[Any] = []
+            self._allow(end)
+            if packed:
+                self._socket.sendall(packed)
             while len(replies) < count:
                 self._receive()
                 reply = self._reader.gets()
@@ -230,15 +291,17 @@ class _Link:
                     reply = self._reader.gets()
             if len(replies) != count or self._reader.has_data():
                 raise redis.InvalidResponse(f"{self._where} sent more than it was asked for")
-            return replies
         except BaseException as error:
-            self.close()
+            self._connection.disconnect()
+            if heard is not None:
+                unknown = redis.ConnectionError(f"the reply of {self._where} was not heard")
+                heard(replies[0] if replies else unknown)
             if isinstance(error, OSError):
                 self._translate(error)
             raise
-
-    def close(self) -> None:
-        self._connection.disconnect()
+        if heard is not None:
+            heard(replies.pop(0))
+        return replies
 
     def _allow(self, end: float) -> None:
         if self._seconds is None:

@@ -16,7 +16,7 @@ from redis.connection import Connection, ConnectionPool, SSLConnection
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from core.bridge import sleep
-from core.redis_calls import Argument, Command, QuickCalls
+from core.redis_calls import Argument, Command, Heard, QuickCalls
 from core.redis_slots import SlotMap, slot_of
 from core.redis_urls import Address, no_maintenance, pool_options, read_nodes_url
 
@@ -76,6 +76,11 @@ class ClusterCalls:
         if replies and all(isinstance(reply, _OUT_OF_REACH) for reply in replies):
             raise replies[0]
         return replies
+
+    def tell(self, command: Command, heard: Heard) -> None:
+        """Send one command and go on; a slot that has moved is an error to be heard. See
+        `RedisConnection.tell`."""
+        self._node(self._slots.owner(slot_of(command))).tell(command, heard)
 
     def answering_node(self) -> Address:
         """A node that answers now, any one of them.

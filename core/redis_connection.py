@@ -16,7 +16,7 @@ from core.embedded import EmbeddedServer, NoServerError
 from core.errors import ConfigurationError, RouterError
 from core.events import StorageDegraded, emit
 from core.once import once
-from core.redis_calls import Argument, Calls, Command, OwnCalls, PooledCalls, QuickCalls
+from core.redis_calls import Argument, Calls, Command, Heard, OwnCalls, PooledCalls, QuickCalls
 from core.redis_cluster import open_cluster
 from core.redis_sentinel import open_sentinel
 from core.redis_urls import URL_FORMS, no_maintenance, pool_options
@@ -102,6 +102,23 @@ class RedisConnection:
             As `call`, but for `redis.ResponseError`.
         """
         return self._calls.call_many(commands)
+
+    def tell(self, command: Command, heard: Heard) -> None:
+        """Send one command and go on without waiting for its reply.
+
+        Commands of this thread that follow are run after it. On a task, and where there is no
+        connection of our own, the reply is waited for after all.
+
+        Args:
+            command: a command that may be sent twice, as with `call`.
+            heard: gets the reply, or the error in its place: with the connection's next command or
+                when it is closed, in whatever thread that is. Whether the command was run is then
+                unknown if the error is a ConnectionError or a TimeoutError.
+
+        Raises:
+            As `call`, where it could not even be sent; `heard` is not called then.
+        """
+        self._calls.tell(command, heard)
 
     def pubsub(self) -> Any:
         """A redis-py PubSub, on a connection of its own."""

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import redis
 from redis.exceptions import NoScriptError, RedisError
 
-from core.redis_calls import Argument, Calls, Command
+from core.redis_calls import Argument, Calls, Command, Heard
 
 _OUT_OF_REACH = (redis.ConnectionError, redis.TimeoutError)
 _OUT_OF_SERVICE = re.compile(
@@ -106,6 +106,24 @@ class WatchedCalls:
             if isinstance(reply, RedisError):
                 replies[index] = self._judged(commands[index], reply)
         return replies
+
+    def tell(self, command: Command, heard: Heard) -> None:
+        """Send one command and go on. See `RedisConnection.tell`."""
+        if self._watcher.away is not None:
+            raise OutOfService(self._watcher.away)
+
+        def understood(reply: Any) -> None:
+            # A connection that was lost, or a script that was forgotten, is asked after by whoever
+            # sends the next command: nothing is asked here, in the middle of another exchange.
+            if isinstance(reply, redis.ResponseError) and not isinstance(reply, NoScriptError):
+                self._watcher.failed(reply)
+            heard(reply)
+
+        try:
+            self._redis.tell(command, understood)
+        except RedisError as error:
+            self._watcher.failed(error)
+            raise
 
     def close(self) -> None:
         """Nothing: the connections are another's."""

@@ -10,12 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from core.bridge import sleep
-from core.events import CircuitOpened, emit
+from core.events import CircuitOpened, SettleFailed, emit
 from core.redis_connection import RedisConnection
 from core.redis_watch import StateLost, WatchedCalls, out_of_service
 from keys.heartbeat import Heartbeat
@@ -100,6 +101,7 @@ class Limiter:
         self._day_ends = DayEnds(clock)
         self._clocks: dict[str, RedisClock] = defaultdict(RedisClock)
         self._ratios: dict[str, float] = {}
+        self._knows_settle: set[str] = set()
         self._turn = itertools.count(int.from_bytes(os.urandom(2), "big"))
         self._room = WaitingRoom(
             redis.pubsub,
@@ -174,7 +176,7 @@ class Limiter:
                 turn = self._room.wait(ticket, left)
                 turn = turn or limiter_calls.leave(calls, plan.shard, attempt.id)
                 if turn is None and not ticket.lost:
-                    return Refused(None, f"no key had room within max_wait of {max_wait:g} s")
+                    return self._last_look(attempt)
                 ticket.lost = False
             sleep(turn.delay_seconds)
         except RedisError:
@@ -200,6 +202,12 @@ class Limiter:
             for candidate, at_ms in outcome.looks:
                 seconds = (at_ms - outcome.now_ms) / 1000
                 self._room.look_later(plan.shard, plan.groups[candidate], seconds)
+        return outcome
+
+    def _last_look(self, attempt: Attempt) -> Reservation | NoRoom:
+        """Who waited in vain learns what is full, and when it opens."""
+        outcome = self._reserve(attempt, NO_PATIENCE)
+        assert not isinstance(outcome, Waits), "it was not asked to wait"
         return outcome
 
     def settle(
@@ -232,12 +240,48 @@ class Limiter:
         if isinstance(settled, RedisError):
             raise settled
         own.settled(reservation, end, time.monotonic())
-        outcome = limiter_calls.read_settled(settled)
+        self._knows_settle.add(reservation.shard.tag)
+        self._learn(reservation, end, limiter_calls.read_settled(settled))
+        return others
+
+    def settle_soon(self, reservation: Reservation, end: End) -> None:
+        """Settle without waiting for Redis's word.
+
+        If it turns out that Redis may not have heard, it is told with the next beat. The first one
+        is waited for: a server that has never seen the script takes nothing by its digest.
+        """
+        desk = self._desk(reservation.shard)
+        if desk.outage.state is not State.UP or reservation.shard.tag not in self._knows_settle:
+            self.settle(reservation, end)
+            return
+        desk.outage.own.settled(reservation, end, time.monotonic())
+        command = self._settlement(reservation, end).command
+        try:
+            desk.calls.tell(command, partial(self._heard, desk, reservation, end))
+        except RedisError:
+            self.settle(reservation, end)
+
+    def _heard(self, desk: _Desk, reservation: Reservation, end: End, settled: Any) -> None:
+        """What came of a settlement that nobody waited for."""
+        if not isinstance(settled, Exception):
+            self._learn(reservation, end, limiter_calls.read_settled(settled))
+        elif isinstance(settled, ResponseError) and not (
+            isinstance(settled, NoScriptError) or out_of_service(settled)
+        ):
+            request_id = reservation.id.rpartition(".")[0]
+            emit(SettleFailed(request_id, reservation.key.key_id, str(settled)))
+        else:
+            self._knows_settle.discard(reservation.shard.tag)
+            own = desk.outage.own
+            own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
+            desk.local.settled(reservation, end)
+            self._heart.wake.set()
+
+    def _learn(self, reservation: Reservation, end: End, outcome: Settled) -> None:
         if outcome.ratio is not None:
             self._ratios[reservation.key.model_name] = outcome.ratio
         if outcome.key_opened or outcome.service_opened:
             self._tell_opened(reservation, end, outcome)
-        return others
 
     def _tell_opened(self, reservation: Reservation, end: End, outcome: Settled) -> None:
         subjects = subjects_of(reservation.key)

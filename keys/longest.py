@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from keys.policies import Need, policy_of
-from keys.spec import KeySpec
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 
 def longest_prompt(keys: Iterable[KeySpec], need: Need) -> int | None:

@@ -228,6 +228,19 @@ class KeyManager:
         with storage("settle a reservation"):
             return self._limiter.settle(reservation, end, also)
 
+    def settle_soon(self, reservation: Reservation, end: End) -> None:
+        """Settle what succeeded without waiting for Redis's word.
+
+        What this thread asks of Redis later is decided after it. Should Redis not have heard, it
+        is told within seconds.
+
+        Raises:
+            StorageError: Redis is out of reach and may not be done without; the reservation ages
+                out of its window.
+        """
+        with storage("settle a reservation"):
+            self._limiter.settle_soon(reservation, end)
+
     # -- the pool ------------------------------------------------------------------------------
 
     def explain(self, need: Need, selection: Selection) -> list[KeyExplanation]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from keys.selection import subjects_of
-from keys.spec import KeySpec
 from lua.limiter_types import GroupKeys, LogKeys, Shard
 from lua.names import Names
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 
 class Places:

@@ -13,12 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from keys.places import Places
 from keys.policies import Policy, policy_of
 from keys.selection import Candidate, subjects_of
-from keys.spec import KeySpec
 from lua.limiter_types import Geometry, GroupKeys, PassedOver, Refusal, Shard
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 MAX_CANDIDATES = 32
 """So many keys are looked at in one call at most."""

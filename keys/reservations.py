@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.errors import RequestTooLarge
 from core.types import ProviderQuota, Usage
 from keys.policies import Need
 from keys.pool import Plan
-from keys.spec import KeySpec
 from lua.limiter_types import NEVER, WELL, Charge, LifeSign, Mark, NoRoom, Refusal, Shard, Weights
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from keys.spec import KeySpec, Purpose
+if TYPE_CHECKING:
+    from keys.spec import KeySpec, Purpose
 
 
 class KeyRule(Hashable, Protocol):

@@ -10,21 +10,23 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from core.errors import InvalidRequest, RouterError
+from core.neutral import message_as_dict
 from core.settings import Settings
 from core.types import Reply
 from llm import tables
 from llm.health_command import cli_settings
 from llm.keys_cli import keys_app
-from llm.talk import new_id, note, show_outcome, talk
+from llm.talk import new_id, note, show_outcome, shown, talk
 
 if TYPE_CHECKING:
+    from conversation.records import HistoryMessage
     from conversation.store import ConversationStore
 
 _CHAT_WAIT_SECONDS = 30.0
@@ -174,7 +176,7 @@ def chat(
         known.admit(user)
         note(notes, f"Conversation {conv_id}. /help lists what else you can type.")
         for message in known.messages[-_TURNS_SHOWN * 2 :]:
-            note(notes, f"{message.role}: {message.content}")
+            note(notes, shown(cast("HistoryMessage", message_as_dict(message))))
 
         def ask(prompt: str) -> Reply:
             return router.send_chat(

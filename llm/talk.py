@@ -64,6 +64,17 @@ def show_outcome(reply: Reply, notes: Console) -> None:
             note(notes, f"What to do: {_ADVICE[kind]}.")
 
 
+def shown(message: HistoryMessage) -> str:
+    """One line of a talk that is shown again: its texts, and what else it holds in brackets."""
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    said = [part["text"] if part["type"] == "text" else "[an image]" for part in parts]
+    if message["role"] == "tool":
+        said = [f"[{len(''.join(said))} characters of a result]"]
+    said += [f"[called tool {call['function']['name']}]" for call in message.get("tool_calls", ())]
+    return f"{message['role']}: {' '.join(text for text in said if text)}"
+
+
 def talk(
     ask: Callable[[str], Reply], history: Callable[[], list[HistoryMessage]], notes: Console
 ) -> tuple[int, int]:
@@ -79,7 +90,7 @@ def talk(
                 break
             if line == "/history":
                 for message in history():
-                    note(notes, f"{message['role']}: {message['content']}")
+                    note(notes, shown(message))
             elif line.startswith("/"):
                 note(notes, _CHAT_HELP)
             elif line:

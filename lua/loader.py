@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
-from core.redis_calls import Calls
+from core.redis_calls import Calls, Command
 from lua import states
 
 _HERE = Path(__file__).parent
@@ -57,6 +57,11 @@ class ScriptCall:
     keys: tuple[str, ...]
     args: tuple[Any, ...]
 
+    @property
+    def command(self) -> Command:
+        """It as a command that names the script by its digest."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
     def run(self, redis: Calls) -> Any:
         """Run it alone."""
         return self.script.run(redis, self.keys, self.args)
@@ -71,10 +76,7 @@ def run_pipeline(redis: Calls, calls: Sequence[ScriptCall]) -> list[Any]:
     Raises:
         redis.exceptions.ConnectionError, TimeoutError: nothing is known of any of them.
     """
-    commands = [
-        ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.args) for call in calls
-    ]
-    results = redis.call_many(commands)
+    results = redis.call_many([call.command for call in calls])
     for index, result in enumerate(results):
         if isinstance(result, NoScriptError):
             try:

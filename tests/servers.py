@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -126,11 +128,25 @@ class PlainServer:
             process.wait()
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+# Below the ports that systems give to outgoing connections, which would take one meanwhile; each
+# worker has its own, and begins somewhere, as another run may go on beside this one.
+_PORTS = itertools.cycle(range(10_000 + _WORKER % 16, 32_000, 16))
+for _ in range(random.randrange(1_000)):
+    next(_PORTS)
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that is free now, and is not given to anybody else soon."""
+    for port in itertools.islice(_PORTS, 1_000):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no port of 127.0.0.1 between 10000 and 32000 is free")
 
 
 def find_oldest() -> Path | None:

@@ -22,6 +22,7 @@ class Ability(Enum):
     TOOLS = "tools"
     IMAGE_URL = "images by their address"
     IMAGE_DATA = "images as data"
+    GIF = "gif images"
     JSON_OBJECT = "response_format json_object"
     JSON_SCHEMA = "response_format json_schema"
     JSON_BESIDE_TOOLS = "response_format together with tools"
@@ -62,48 +63,62 @@ _IMAGES = _set(Ability.IMAGE_URL, Ability.IMAGE_DATA)
 _MANY_STOPS = _set(Ability.FIVE_STOPS, Ability.SIX_STOPS)
 _OPENAI = ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com")
 
+_JSON = _set(Ability.JSON_OBJECT, Ability.JSON_SCHEMA, Ability.JSON_BESIDE_TOOLS)
+_SCHEMAS = _set(Ability.JSON_SCHEMA, Ability.JSON_BESIDE_TOOLS)
+
 LACKS = (
     Lack(protocol="openai", hosts=_OPENAI, lacks=_MANY_STOPS,
          source="openai.types.chat.completion_create_params: up to 4 sequences"),
     Lack(protocol="openai", models=r"(?:ft:)?(?:o\d|gpt-(?:[5-9]|\d\d)|codex)(?!.*-chat)",
          lacks=_MANY_STOPS | {Ability.STOP, Ability.TOP_P},
-         source="'Unsupported parameter: stop', huggingface/smolagents#1671 (gpt-5-mini), "
-         "langgenius/dify#18971 (o4-mini); top_p: lobehub/lobehub#7747"),
+         source="stop: the same docstring of o3 and o4-mini, EleutherAI/lm-evaluation-harness#3247 "
+         "of gpt-5; top_p: truefoundry/models#2122 quotes OpenAI's guide: only without reasoning, "
+         "and not by gpt-5 itself. That 5.1 and later would take both while they do not reason is "
+         "left out: an effort can be set in provider_options"),
+    Lack(protocol="openai", models="gpt-5-chat", lacks=_SCHEMAS | {Ability.TOOLS},
+         source="a list of what gpt-5-chat-latest takes, quoted in CopilotKit/CopilotKit#7191"),
     Lack(protocol="openai",
          models=r"(?:ft:)?(?:gpt-3\.5|gpt-35|gpt-4(?:-32k|-0[36]|$)|o1-mini|o3-mini)",
-         lacks=_IMAGES, source="developers.openai.com/api/docs/models: text only"),
-    Lack(protocol="openai", models=r"(?:ft:)?(?:gpt-3\.5|gpt-35|gpt-4(?:-|$)|chatgpt-4o)",
+         lacks=_IMAGES, source="o1-mini and o3-mini: the vision tables of several clients; "
+         "the others are not confirmed"),
+    Lack(protocol="openai",
+         models=r"(?:ft:)?(?:gpt-3\.5|gpt-35|gpt-4(?:-|$)|gpt-4o-2024-05-13|chatgpt-4o)",
          lacks=_set(Ability.JSON_SCHEMA),
-         source="developers.openai.com/api/docs/guides/structured-outputs: from gpt-4o on"),
+         source="reference.langchain.com, withStructuredOutput: only gpt-4o-mini, "
+         "gpt-4o-2024-08-06 and later; of chatgpt-4o not confirmed"),
     Lack(protocol="openai", models=r"gpt-4(?:-32k|-0[36]|$)", hosts=_OPENAI,
          lacks=_set(Ability.JSON_OBJECT),
-         source="the same guide: JSON mode from gpt-3.5-turbo-1106 and gpt-4-turbo on"),
+         source="openai-go, response_format: GPT-4 Turbo and gpt-3.5-turbo-1106 or later"),
     Lack(protocol="anthropic",
          lacks=_set(Ability.SEED, Ability.JSON_OBJECT, Ability.EMBEDDINGS),
-         source="anthropic.types.message_create_params; platform.claude.com/docs: embeddings are "
-         "left to others"),
+         source="anthropic 2.14: MessageCreateParams has no seed, OutputConfigParam only a schema, "
+         "and the client no embeddings"),
     Lack(protocol="anthropic",
-         models=r"claude-(?:[23]|instant|(?:opus|sonnet)-4(?:-0(?!\d)|-20\d|$))",
-         lacks=_set(Ability.JSON_SCHEMA, Ability.JSON_BESIDE_TOOLS),
-         source="docs.cloud.google.com, Claude's structured outputs: 'Claude 4.5 and higher'; "
-         "platform.claude.com: and Opus 4.1"),
+         models=r"claude-(?:[23]|instant|(?:opus|sonnet)-4(?:-[01](?!\d)|-20\d|$))",
+         lacks=_SCHEMAS,
+         source="platform.claude.com/docs, structured outputs: generally available for Opus 4.5, "
+         "Sonnet 4.5, Haiku 4.5 and later"),
     Lack(protocol="anthropic", models=r"claude-(?!.*-4(?:-[0-6](?!\d)|-\d{8}|@|$))(?![23]|instant)",
          lacks=_set(Ability.TOP_P),
-         source="anthropic 2.14: create has no top_p; like temperature, gone after 4.6"),
+         source="anthropic 2.14: MessageCreateParams has no top_p; anomalyco/models.dev#1468 tells "
+         "what is new in 4.7: a 400 for temperature, top_p and top_k"),
     Lack(protocol="anthropic", models=r"claude-(?:2|instant)", lacks=_IMAGES | {Ability.TOOLS},
-         source="platform.claude.com/docs: vision and tools from Claude 3 on"),
+         source="docs.anthropic.com/en/docs/vision: Claude 3 and 4; tools before 3 are not "
+         "confirmed"),
     Lack(protocol="gemini", lacks=_set(Ability.SIX_STOPS),
-         source="google.genai.types.GenerateContentConfig; ai.google.dev/api: up to 5"),
+         source="google.generativeai, GenerationConfig: 'up to 5 character sequences'"),
+    Lack(protocol="gemini", lacks=_set(Ability.GIF),
+         source="ai.google.dev/gemini-api/docs/image-understanding: png, jpeg, webp, heic, heif"),
     Lack(protocol="gemini", models=r"gemini-(?:1|2)", lacks=_set(Ability.JSON_BESIDE_TOOLS),
-         source="'Function calling with a response mime type is unsupported', "
-         "googleapis/python-genai#867"),
+         source="the API's words: 'Function calling with a response mime type: 'application/json' "
+         "is unsupported' (gemini-2.5-flash)"),
     Lack(protocol="gemini", models=r"gemini-(?:1|2\.0)", lacks=_set(Ability.IMAGE_URL),
-         source="ai.google.dev/gemini-api/docs/file-input-methods: not for the 2.0 family"),
-    Lack(protocol="gemini", models=r"gemma-[123]",
-         lacks=_set(Ability.TOOLS, Ability.JSON_OBJECT, Ability.JSON_SCHEMA,
-                    Ability.JSON_BESIDE_TOOLS),
+         source="not confirmed: ai.google.dev/gemini-api/docs/file-input-methods names no models "
+         "any more; other clients refuse the 2.0 family themselves"),
+    Lack(protocol="gemini", models=r"gemma-[123]|gemini-.*-image", lacks=_JSON | {Ability.TOOLS},
          source="the API's words: 'Function calling is not enabled for models/gemma-3-27b-it', "
-         "'JSON mode is not enabled for ...'"),
+         "'JSON mode is not enabled for models/gemma-3-27b-it', the same of "
+         "gemini-2.5-flash-image"),
 )  # fmt: skip
 
 
@@ -134,6 +149,8 @@ def needs_of(messages: Iterable[Message], options: Options) -> frozenset[Ability
             needs.add(Ability.TOOLS)
         for image in images_of(message.content):
             needs.add(Ability.IMAGE_URL if image.data is None else Ability.IMAGE_DATA)
+            if image.media_type == "image/gif":
+                needs.add(Ability.GIF)
     if options.tools:
         needs.add(Ability.TOOLS)
     shape = options.response_format

@@ -15,6 +15,7 @@ from llm.providers.anthropic_stream import AnthropicAssembler
 from llm.providers.arriving import Assembler
 from llm.providers.base import ProviderCall
 from llm.providers.headers import anthropic_quotas
+from llm.providers.loading import Loading
 from llm.providers.sdk import SdkAdapter
 from llm.providers.translate import (
     Answer,
@@ -53,6 +54,7 @@ class AnthropicAdapter(SdkAdapter["anthropic.Anthropic", "anthropic.AsyncAnthrop
     """
 
     rules: ClassVar = RULES
+    sdk: ClassVar = Loading("anthropic")
 
     def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
         """What is known of a model; see `llm/providers/abilities.py`."""

@@ -24,6 +24,7 @@ from llm.providers.transport import (
     CONNECT_SECONDS,
     IDLE_SECONDS,
     KEEP_ALIVE,
+    certificates,
     failure_of,
     meaning_of,
 )
@@ -31,7 +32,9 @@ from llm.providers.transport import (
 
 def new_async_http_client() -> httpx2.AsyncClient:
     """A client for any number of keys and tasks of this loop; otherwise as `new_http_client`."""
-    client = Httpx2AiohttpClient(timeout=CONNECT_SECONDS, follow_redirects=False)
+    client = Httpx2AiohttpClient(
+        verify=certificates(), timeout=CONNECT_SECONDS, follow_redirects=False
+    )
     client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
     # The transport takes a session, but the client has no public way to hand it one.
     for transport in (client._transport, *client._mounts.values()):

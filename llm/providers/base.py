@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, Self, runtime_checkable
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from core.content import NO_OPTIONS, Options
 from core.types import EmbeddingReply, Message, ProviderReply
 from llm.providers.abilities import Ability
 from llm.providers.embedding_limits import EmbeddingLimits
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,14 @@ class AsyncAdapter(Protocol):
 
     async def aclose(self) -> None:
         """Give back the connections of this event loop."""
+
+
+@runtime_checkable
+class AsyncEmbeddingAdapter(Protocol):
+    """An adapter that makes embeddings for tasks; of one without it, `embed` runs in a thread."""
+
+    async def aembed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """As `EmbeddingAdapter.embed`."""
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import SecretStr
@@ -48,12 +48,22 @@ class _Clients(Generic[ClientT, HttpT]):
     def clear(self) -> None:
         self._clients.clear()
 
-    def get(self, call: ProviderCall, pool: Callable[[], HttpT]) -> ClientT:
+    def kept(self, call: ProviderCall) -> ClientT | None:
+        """The client of the call's key, if it is there with this secret. For any thread at once."""
         name = (call.key_id, call.base_url)
         kept = self._clients.get(name)
-        if kept is not None and (kept[0] is call.secret or kept[0] == call.secret):
+        if kept is None or not (kept[0] is call.secret or kept[0] == call.secret):
+            return None
+        with suppress(KeyError):  # another thread may just have dropped it
             self._clients.move_to_end(name)
-            return kept[1]
+        return kept[1]
+
+    def get(self, call: ProviderCall, pool: Callable[[], HttpT]) -> ClientT:
+        """The client of the call's key, made where it is not there. For one thread at a time."""
+        client = self.kept(call)
+        if client is not None:
+            return client
+        name = (call.key_id, call.base_url)
         if not _fits_a_header(call.secret):
             raise AuthenticationFailed(
                 f"{call.provider}: the secret of key {call.key_id} is empty or has characters "
@@ -97,7 +107,9 @@ class ClientCache(Generic[ClientT]):
         self._lock = threading.Lock()
         self._clients: _Clients[ClientT, httpx2.Client] = _Clients(self._connect, self._size)
         self._http: httpx2.Client | None = None
-        self._users = 0
+        # An entry a call. To append and to pop are atomic, so that calls need no lock: under many
+        # threads they would stand in a row before it, each waiting until the one before has run.
+        self._users: list[None] = []
         self._closed = False
 
     def __len__(self) -> int:
@@ -123,18 +135,28 @@ class ClientCache(Generic[ClientT]):
             AuthenticationFailed: the secret is empty or cannot be put into a header.
             ConnectionFailed: the cache is closed.
         """
-        with self._lock:
-            if self._closed:
-                raise _closed(call)
-            client = self._clients.get(call, self._pool)
-            self._users += 1
+        # Before it is asked whether the cache is closed, as `close` looks at them after it has
+        # closed: so one of the two sees the other.
+        self._users.append(None)
+        try:
+            client = None if self._closed else self._clients.kept(call)
+            if client is None:
+                with self._lock:
+                    if self._closed:
+                        raise _closed(call)
+                    client = self._clients.get(call, self._pool)
+        except BaseException:
+            self.give_back()
+            raise
         return client
 
     def give_back(self) -> None:
         """A client that was taken is not used any more."""
-        with self._lock:
-            self._users -= 1
-            self._close_if_idle()
+        with suppress(IndexError):  # taken before a fork, and given back in the child
+            self._users.pop()
+        if self._closed:
+            with self._lock:
+                self._close_if_idle()
 
     def close(self) -> None:
         """Take no more calls; close the connections once no call uses them."""
@@ -151,7 +173,7 @@ class ClientCache(Generic[ClientT]):
         return self._http
 
     def _close_if_idle(self) -> None:
-        if self._closed and self._users == 0 and self._http is not None:
+        if self._closed and not self._users and self._http is not None:
             self._http.close()
             self._http = None
 

@@ -24,19 +24,23 @@ class _Row(NamedTuple):
 _TABLE = (
     _Row("openai", ("", "api.openai.com", ".openai.azure.com", ".services.ai.azure.com"),
          EmbeddingLimits(2_048, 300_000),
-         "openai.resources.embeddings: 2048 inputs, 300,000 tokens summed across all of them"),
+         "openai.types.EmbeddingCreateParams: 300,000 tokens in all; microsoft.github.io/openaivec "
+         "and learn.microsoft.com, Azure's embeddings: 2,048 texts"),
     _Row("openai", ("generativelanguage.googleapis.com",), EmbeddingLimits(100, 20_000),
-         "StarTrail-org/LEANN#214: at most 100 inputs there too"),
-    _Row("openai", (".dashscope.aliyuncs.com", "dashscope.aliyuncs.com",
+         "StarTrail-org/LEANN#214: at most 100 inputs there too; tokens as below"),
+    _Row("openai", ("dashscope.aliyuncs.com", ".dashscope.aliyuncs.com",
                     "dashscope-intl.aliyuncs.com"), EmbeddingLimits(10, 80_000),
-         "alibabacloud.com/help/model-studio: text-embedding-v3 and v4 take 10 texts"),
+         "help.aliyun.com/en/model-studio/text-embedding-synchronous-api: 10 rows of 8,192 tokens "
+         "for text-embedding-v3 and v4 (25 of 2,048 for older ones)"),
     _Row("openai", ("api.mistral.ai",), EmbeddingLimits(128, 16_000),
-         "the API's words: 'Too many tokens in batch. Max is 16384'"),
-    _Row("openai", (), EmbeddingLimits(96, 100_000),
-         "the smallest that is usual (Cohere: 96 texts); other servers take as much or more"),
+         "the API's words, aurelio-labs/semantic-router#297: 'Too many tokens in batch. Max is "
+         "16384'; continuedev/continue#2418: 128 texts"),
+    _Row("openai", (), EmbeddingLimits(96, 20_000),
+         "others are not confirmed: the fewest texts that are known (Cohere: 96), and the fewest "
+         "tokens that a large provider takes (Google, as below)"),
     _Row("gemini", (), EmbeddingLimits(100, 20_000),
-         "langchain-ai/langchainjs#4491: 'at most 100 requests can be in one batch'; the tokens "
-         "are those that Google's cloud names for a request"),
+         "geldata/gel#9032: 'at most 100 requests can be in one batch'; the tokens are not "
+         "confirmed for this API: the 20,000 that Google's cloud names for a request"),
 )  # fmt: skip
 
 

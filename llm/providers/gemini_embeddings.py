@@ -8,7 +8,7 @@ from core.errors import ProviderUnavailable
 from core.types import EmbeddingReply, Usage
 from llm.providers.base import EmbeddingCall
 from llm.providers.merging import with_provider_options
-from llm.providers.translate import clean, count
+from llm.providers.translate import Answer, clean, count
 
 
 def embedding_body_of(call: EmbeddingCall) -> dict[str, Any]:
@@ -27,21 +27,23 @@ def embedding_body_of(call: EmbeddingCall) -> dict[str, Any]:
     }
 
 
-def read_embeddings(call: EmbeddingCall, vectors: list[Any], usage: Any) -> EmbeddingReply:
+def read_embeddings(call: EmbeddingCall, answer: Answer) -> EmbeddingReply:
     """The reply of what the SDK read.
 
     Args:
-        vectors: the numbers of each text.
-        usage: the prompt's tokens, or None where the API tells none.
+        answer: an object of `vectors`, the numbers of each text, and `usage`, the prompt's tokens
+            or None where the API tells none.
 
     Raises:
         ProviderUnavailable: not one vector for each text.
     """
+    body = answer.json()
+    vectors = body["vectors"]
     if len(vectors) != len(call.texts) or not all(isinstance(v, list) and v for v in vectors):
         raise ProviderUnavailable(
             f"{call.provider}: {len(vectors)} vectors for {len(call.texts)} texts",
             provider=call.provider,
             status=200,
         )
-    read = count(usage)
+    read = count(body["usage"])
     return EmbeddingReply(tuple(vectors), call.model, None if read is None else Usage(read, 0))

@@ -13,6 +13,7 @@ from llm.providers.arriving import Assembler
 from llm.providers.base import EmbeddingCall, ProviderCall
 from llm.providers.embedding_limits import EmbeddingLimits, embedding_limits
 from llm.providers.headers import openai_quotas
+from llm.providers.loading import Loading
 from llm.providers.openai_embeddings import embedding_body_of, read_embeddings
 from llm.providers.openai_errors import RULES, filtered, refusal_of
 from llm.providers.openai_requests import OFFICIAL, body_of
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import openai
 
 PATH = "/chat/completions"
+EMBEDDINGS_PATH = "/embeddings"
 
 _ClientT = TypeVar("_ClientT", "openai.OpenAI", "openai.AsyncOpenAI")
 _STOP: dict[str, StopReason] = {
@@ -52,6 +54,7 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
     """
 
     rules: ClassVar = RULES
+    sdk: ClassVar = Loading("openai")
 
     def abilities(self, model: str, base_url: str | None) -> frozenset[Ability]:
         """What is known of a model; see `llm/providers/abilities.py`."""
@@ -60,6 +63,10 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
     def embed(self, call: EmbeddingCall) -> EmbeddingReply:
         """Ask for vectors, as `send` asks for an answer."""
         return read_embeddings(call, self._answer(call, self._ask_embeddings))
+
+    async def aembed(self, call: EmbeddingCall) -> EmbeddingReply:
+        """`embed` for a task; cancelling it closes the provider's connection."""
+        return read_embeddings(call, await self._answer_async(call, self._ask_embeddings_async))
 
     def embedding_limits(self, base_url: str | None) -> EmbeddingLimits:
         """What is known of an address; see `llm/providers/embedding_limits.py`."""
@@ -82,7 +89,7 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
         return self._post(client, PATH, body_of(call), call)
 
     def _ask_embeddings(self, client: openai.OpenAI, call: EmbeddingCall) -> Answer:
-        return self._post(client, "/embeddings", embedding_body_of(call), call)
+        return self._post(client, EMBEDDINGS_PATH, embedding_body_of(call), call)
 
     def _post(
         self, client: openai.OpenAI, path: str, body: dict[str, Any], call: ProviderCall
@@ -93,13 +100,23 @@ class OpenAIAdapter(SdkAdapter["openai.OpenAI", "openai.AsyncOpenAI"]):
         return Answer.of(client.post(path, body=body, options=options, cast_to=httpx2.Response))
 
     async def _ask_async(self, client: openai.AsyncOpenAI, call: ProviderCall) -> Answer:
+        return await self._post_async(client, PATH, body_of(call))
+
+    async def _ask_embeddings_async(
+        self, client: openai.AsyncOpenAI, call: EmbeddingCall
+    ) -> Answer:
+        return await self._post_async(client, EMBEDDINGS_PATH, embedding_body_of(call))
+
+    async def _post_async(
+        self, client: openai.AsyncOpenAI, path: str, body: dict[str, Any]
+    ) -> Answer:
         import httpx2
 
         from llm.providers.async_transport import attempt_timeout
 
         options = _options(attempt_timeout())
         return Answer.of(
-            await client.post(PATH, body=body_of(call), options=options, cast_to=httpx2.Response)
+            await client.post(path, body=body, options=options, cast_to=httpx2.Response)
         )
 
     def _open(self, client: openai.OpenAI, call: ProviderCall) -> httpx2.Response:

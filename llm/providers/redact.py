@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
 
 LONGEST_MESSAGE = 500
 REDACTED = "[redacted]"
@@ -22,6 +25,7 @@ def redact(text: str, secret: SecretStr) -> str:
     a masked echo of a key: `sk-ab***yz`, or `sk-ab...yz` where the secret begins with `sk-ab`.
 
     Example:
+        >>> from pydantic import SecretStr
         >>> redact("no such key: sk-abc***xyz", SecretStr("another"))
         'no such key: [redacted]'
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from core.errors import ProviderError, ProviderTimeout
@@ -19,6 +19,7 @@ from llm.providers.base import (
     take_sent,
 )
 from llm.providers.clients import AsyncClientCache, ClientCache, ClientT
+from llm.providers.loading import Loading
 from llm.providers.translate import Answer, Refusal, Rule, failure
 
 if TYPE_CHECKING:
@@ -31,13 +32,15 @@ CallT = TypeVar("CallT", bound=ProviderCall)
 
 
 class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
-    """A provider that is called through its own SDK, which is imported at the first send.
+    """A provider that is called through its own SDK, which is imported at the first send: in a
+    thread where a task sends, since that takes a second or so.
 
     An SDK's exception holds the request with its key, and so do the frames of its traceback. None
     leaves this class, not even as the context of ours: errors are made from the plain answer.
     """
 
     rules: ClassVar[Sequence[Rule]]
+    sdk: ClassVar[Loading]
 
     def __init__(self) -> None:
         self._clients = ClientCache(self._connect)
@@ -72,7 +75,7 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
 
     async def asend(self, call: ProviderCall) -> ProviderReply:
         """`send` for a task; cancelling it closes the provider's connection."""
-        return self.read(call, self._success(call, await self._exchange_async(call)))
+        return self.read(call, await self._answer_async(call, self._ask_async))
 
     async def astream(self, call: ProviderCall) -> AsyncProviderStream:
         """`stream` for a task."""
@@ -90,6 +93,12 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
     def _answer(self, call: CallT, ask: Callable[[ClientT, CallT], Answer]) -> Answer:
         """The answer of a success; raises what else came."""
         return self._success(call, self._exchange(call, ask))
+
+    async def _answer_async(
+        self, call: CallT, ask: Callable[[AsyncClientT, CallT], Awaitable[Answer]]
+    ) -> Answer:
+        """The same for tasks."""
+        return self._success(call, await self._exchange_async(call, ask))
 
     def _exchange(
         self, call: CallT, ask: Callable[[ClientT, CallT], Answer]
@@ -127,13 +136,16 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
                 raise
             return found
 
-    async def _exchange_async(self, call: ProviderCall) -> Answer | ProviderError:
+    async def _exchange_async(
+        self, call: CallT, ask: Callable[[AsyncClientT, CallT], Awaitable[Answer]]
+    ) -> Answer | ProviderError:
         pool = None
         take_sent()
         try:
-            client, pool = self._async_clients.take(call)
             async with asyncio.timeout(call.timeout):
-                return await self._ask_async(client, call)
+                await self.sdk.done()
+                client, pool = self._async_clients.take(call)
+                return await ask(client, call)
         except TimeoutError:
             return _too_late(call)
         except Exception as error:
@@ -148,15 +160,16 @@ class SdkAdapter(ABC, Generic[ClientT, AsyncClientT]):
     async def _begin_async(
         self, call: ProviderCall
     ) -> AsyncProviderStream | Answer | ProviderError:
-        from llm.providers.streams import TaskStream
-
         pool, opened = None, False
         take_sent()
         try:
-            client, pool = self._async_clients.take(call)
             end = time.monotonic() + call.timeout
             async with asyncio.timeout(call.timeout):
+                await self.sdk.done()
+                client, pool = self._async_clients.take(call)
                 response = await self._open_async(client, call)
+            from llm.providers.streams import TaskStream
+
             arriving = Arriving(self, call, Answer.begun(response))
             opened = True
             return TaskStream(arriving, call, end, _broken_async, response, pool.give_back)

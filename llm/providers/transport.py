@@ -6,11 +6,13 @@ Loads httpx2, so it is imported at the first send and not before.
 from __future__ import annotations
 
 import math
+import os
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterable
+from functools import lru_cache
 from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
@@ -79,6 +81,7 @@ def new_http_client() -> httpx2.Client:
     Proxies and certificates come from the environment, as httpx2 does it.
     """
     client = httpx2.Client(
+        verify=certificates(),
         timeout=CONNECT_SECONDS,
         follow_redirects=False,
         limits=httpx2.Limits(
@@ -94,6 +97,16 @@ def new_http_client() -> httpx2.Client:
         if pool is not None:
             pool._network_backend = _Backend(pool._network_backend)
     return client
+
+
+def certificates() -> ssl.SSLContext:
+    """What the environment trusts. All clients share it, as reading it takes some 50 ms."""
+    return _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=4)
+def _certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
+    return httpx2.create_ssl_context()
 
 
 def failure_of(error: BaseException, call: ProviderCall) -> ProviderError | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from keys.spec import KeySpec
 from llm.providers.embedding_limits import EmbeddingLimits
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 SHARE = 0.5
 """Of the largest key's tokens a minute that one batch may take: a whole window rarely is free."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from typing import Any
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Any
 
 from core.errors import AdapterFault, RequestCancelled, RouterError
 from core.types import ProviderReply
-from keys.spec import KeySpec
 from llm.providers.redact import redact
 from llm.routing.calls import checked_reply
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+    from keys.spec import KeySpec
 
 
 def cause_of(error: BaseException, key: KeySpec, secret: SecretStr | None) -> RouterError:

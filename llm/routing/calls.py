@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import SecretStr
+from typing import TYPE_CHECKING, Any
 
 from core.content import ToolCall
 from core.errors import AdapterFault
 from core.types import EmbeddingReply, ProviderReply, Usage
 from llm.providers.base import EmbeddingCall, ProviderCall
 from llm.routing.effects import Embed, Send
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 
 def call_of(effect: Send | Embed, secret: SecretStr, timeout: float) -> ProviderCall:

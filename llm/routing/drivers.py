@@ -12,8 +12,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import SecretStr
-
 from conversation.records import Conversation
 from core.deadlines import no_later_than
 from core.errors import AdapterFault, DeadlineExceeded, RouterError, StreamInterrupted
@@ -46,6 +44,8 @@ from llm.routing.effects import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from conversation.store import ConversationStore
     from keys.manager import KeyManager
     from keys.rate_limiter import RateLimiter
@@ -220,9 +220,7 @@ class Performer:
             self._sent_at = time.monotonic()
             if not isinstance(call, EmbeddingCall):
                 return checked_reply(effect.key.provider, adapter.send(call))
-            if not isinstance(adapter, EmbeddingAdapter):
-                raise AdapterFault(f"the adapter of {effect.key.provider} has no method embed")
-            return checked_vectors(call, adapter.embed(call))
+            return checked_vectors(call, embedding(adapter, call).embed(call))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
         finally:
@@ -276,7 +274,10 @@ class Performer:
             late, self._sent_at = self._sent_at - effect.reservation.ready_at, None
         end = replace(effect.end, late=late)
         if effect.turn is None:
-            self._parts.keys.settle(effect.reservation, end)
+            # A failure is waited for, as what it says of the key decides where to go next.
+            keys = self._parts.keys
+            settle = keys.settle_soon if end.answered else keys.settle
+            settle(effect.reservation, end)
             return None
         store = self._parts.conversations
         also = [store.append_command(effect.turn), store.index_command(effect.turn)]
@@ -294,6 +295,13 @@ def _close(stream: ProviderStream | None) -> None:
             stream.close()
     except Exception:  # noqa: BLE001 - it is given up all the same
         _log.warning("a stream could not be closed")
+
+
+def embedding(adapter: ProviderAdapter, call: EmbeddingCall) -> EmbeddingAdapter:
+    """The adapter, which must make embeddings."""
+    if not isinstance(adapter, EmbeddingAdapter):
+        raise AdapterFault(f"the adapter of {call.provider} has no method embed")
+    return adapter
 
 
 def left_until(end: float, key_id: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from conversation.records import Turn
 from core.content import NO_OPTIONS, Options
@@ -11,7 +12,9 @@ from core.types import Message, ProviderReply
 from keys.policies import Need
 from keys.reservations import End, Reservation
 from keys.selection import Selection
-from keys.spec import KeySpec
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 
 @dataclass(frozen=True, slots=True)

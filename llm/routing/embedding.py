@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conversation.records import Conversation
 from core.errors import InvalidRequest, NoCapacity, ProviderError, RouterError
@@ -22,7 +22,6 @@ from core.types import (
 )
 from keys.reservations import Reservation
 from keys.selection import Selection
-from keys.spec import KeySpec
 from llm.providers.abilities import Ability
 from llm.routing.batches import batch_limits, split
 from llm.routing.effects import Effect, Embed
@@ -30,6 +29,9 @@ from llm.routing.flow import Journey, Surroundings
 from llm.routing.needs import able
 from llm.routing.outcomes import answered_end
 from llm.routing.prompts import Prompt, selection_of
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 EmbeddingFlow = Generator[Effect, Any, EmbedReply]
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
 from random import random
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from conversation.records import Conversation, Turn
 from conversation.window import PromptTooLong
@@ -49,7 +49,6 @@ from core.types import Attempt, ChatRequest, Message, Reply
 from keys.longest import longest_prompt
 from keys.reservations import End, Overdrawn, Refused, Reservation
 from keys.selection import Selection, model_at, subjects_of
-from keys.spec import KeySpec
 from llm.providers.abilities import EVERYTHING, Ability, needs_of
 from llm.providers.embedding_limits import EmbeddingLimits
 from llm.routing.backoff import LONGEST, pause
@@ -83,6 +82,9 @@ from llm.routing.replies import Partial, answered, failed
 from llm.routing.retry_budget import RetryBudget
 from llm.routing.verdicts import Verdict, verdict_on
 from llm.tokens import TokenCounter
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 Flow = Generator[Effect, Any, Reply]
 
@@ -556,7 +558,10 @@ class Journey:
         )
 
     def _no_capacity(self, refused: Refused) -> str:
+        longest = self.request.max_wait
         if refused.retry_after is None:
-            return refused.reason
-        hint = "" if self.request.max_wait else "; give max_wait to wait for it"
+            return refused.reason + (f"; max_wait of {longest:g} s is over" if longest else "")
+        hint = "; give max_wait to wait for it"
+        if longest:
+            hint = f", beyond max_wait of {longest:g} s"
         return f"{refused.reason}; the next opens in {refused.retry_after:.3f} s{hint}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from core.errors import InvalidRequest
 from keys.selection import Selection
-from keys.spec import KeySpec
 from llm.providers.abilities import Ability
 
-Abilities = Callable[[KeySpec], frozenset[Ability]]
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
+
+Abilities = Callable[["KeySpec"], frozenset[Ability]]
 
 
 @dataclass(frozen=True)

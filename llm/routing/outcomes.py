@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from conversation.records import StoredMessage, Turn
 from core.errors import ContentBlocked, ProviderError, RouterError
@@ -17,12 +18,14 @@ from keys.policies import (
 )
 from keys.reservations import End, Reservation
 from keys.selection import subjects_of
-from keys.spec import KeySpec
 from llm.routing.prompts import Prompt
 from llm.routing.verdicts import Counted, Subject, Verdict
 from llm.tokens import TokenCounter
 from lua.circuits import Pulse
 from lua.limiter_types import LifeSign, Mark
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 
 def answered_end(reservation: Reservation, reply: ProviderReply | EmbeddingReply) -> End:

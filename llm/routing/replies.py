@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from core.errors import (
     ContentBlocked,
@@ -13,7 +14,9 @@ from core.errors import (
 from core.events import RequestFinished, emit
 from core.neutral import call_as_dict
 from core.types import Attempt, ChatRequest, EmbedReply, ProviderReply, Reply, TokenCounts
-from keys.spec import KeySpec
+
+if TYPE_CHECKING:
+    from keys.spec import KeySpec
 
 
 @dataclass(frozen=True, slots=True)

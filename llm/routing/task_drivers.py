@@ -16,25 +16,28 @@ from typing import Any, TypeVar
 from core.bridge import on_task
 from core.deadlines import no_later_than
 from core.errors import StreamInterrupted
-from core.types import ProviderReply, Reply, StreamChunk
+from core.types import EmbeddingReply, ProviderReply, Reply, StreamChunk
 from llm.providers.base import (
     AsyncAdapter,
+    AsyncEmbeddingAdapter,
     AsyncProviderStream,
     AsyncStreamingAdapter,
+    EmbeddingCall,
     ProviderAdapter,
     ProviderCall,
     take_sent,
 )
 from llm.providers.single import OnePiece
 from llm.routing.border import so_far
-from llm.routing.calls import call_of, checked_reply
-from llm.routing.drivers import Parts, Performer, left_until
+from llm.routing.calls import call_of, checked_reply, checked_vectors
+from llm.routing.drivers import Parts, Performer, embedding, left_until
 from llm.routing.effects import Effect, Embed, OpenStream, Relay, Renew, Send, Sleep, StreamCut
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 ReplyT = TypeVar("ReplyT")
+CallT = TypeVar("CallT", bound=ProviderCall)
 
 _finishing: set[asyncio.Task[Any]] = set()
 """What cancelled tasks have left to be settled: a loop alone keeps no task alive."""
@@ -150,11 +153,11 @@ class TaskPerformer(Performer):
 
     async def perform_on_task(self, effect: Effect) -> Any:
         match effect:
-            case Send():
+            case Send() | Embed():
                 return await self._send_on_task(effect)
             case OpenStream():
                 return await self._open_on_task(effect.send)
-            case Renew() | Embed():
+            case Renew():
                 return await asyncio.to_thread(self.perform, effect)
             case Sleep():
                 return await asyncio.sleep(effect.seconds)
@@ -172,9 +175,11 @@ class TaskPerformer(Performer):
 
     # -- inside --------------------------------------------------------------------------------
 
-    async def _send_on_task(self, effect: Send) -> ProviderReply:
+    async def _send_on_task(self, effect: Send | Embed) -> ProviderReply | EmbeddingReply:
         try:
             adapter, call = await self._call_on_task(effect)
+            if isinstance(call, EmbeddingCall):
+                return checked_vectors(call, await self._embed(adapter, call))
             return checked_reply(effect.key.provider, await self._ask(adapter, call))
         except Exception as error:  # noqa: BLE001 - whatever an adapter raises
             found = self._cause_of(error)
@@ -212,12 +217,20 @@ class TaskPerformer(Performer):
     async def _ask(self, adapter: ProviderAdapter, call: ProviderCall) -> ProviderReply:
         if isinstance(adapter, AsyncAdapter):
             return await adapter.asend(call)
+        return await self._in_thread(adapter.send, call)
+
+    async def _embed(self, adapter: ProviderAdapter, call: EmbeddingCall) -> EmbeddingReply:
+        if isinstance(adapter, AsyncEmbeddingAdapter):
+            return await adapter.aembed(call)
+        return await self._in_thread(embedding(adapter, call).embed, call)
+
+    async def _in_thread(self, ask: Callable[[CallT], T], call: CallT) -> T:
         # Its own thread's note of when it was sent is not seen here.
-        reply, sent_at = await asyncio.to_thread(lambda: (adapter.send(call), take_sent()))
+        reply, sent_at = await asyncio.to_thread(lambda: (ask(call), take_sent()))
         self._sent_at = sent_at or self._sent_at
         return reply
 
-    async def _call_on_task(self, effect: Send) -> tuple[ProviderAdapter, ProviderCall]:
+    async def _call_on_task(self, effect: Send | Embed) -> tuple[ProviderAdapter, ProviderCall]:
         parts, key, end = self._parts, effect.key, time.monotonic() + effect.timeout
         self._key, self._secret = key, None
         adapter = parts.providers.get(key.provider)

@@ -9,8 +9,17 @@ import select
 import signal
 import sys
 import time
+from typing import Any
 
+import pytest
+
+from core.content import ImagePart, TextPart, ToolCall
+from core.neutral import message_as_dict
+from core.types import Message
+from llm.talk import shown
 from tests.cli.conftest import Place
+
+CALL = ToolCall("1", "weather", '{"place": "Oslo"}')
 
 
 def test_a_talk_has_a_history(place: Place) -> None:
@@ -49,6 +58,29 @@ def test_commands_within_a_talk(place: Place) -> None:
     assert "user: Hi" in result.stderr
     assert result.stderr.count("/quit leaves it") == 2
     assert result.stdout.count("You sent") == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        (Message("user", "Hi"), "user: Hi"),
+        (Message("assistant", "", (CALL,)), "assistant: [called tool weather]"),
+        (
+            Message("assistant", "I look.", (CALL, CALL)),
+            "assistant: I look. [called tool weather] [called tool weather]",
+        ),
+        (Message("tool", '{"celsius": 3}', tool_call_id="1"), "tool: [14 characters of a result]"),
+        (
+            Message(
+                "user", (TextPart("What is it?"), ImagePart(data="YQ==", media_type="image/png"))
+            ),
+            "user: What is it? [an image]",
+        ),
+    ],
+)
+def test_a_turn_that_is_shown_again_is_one_short_line(message: Message, line: str) -> None:
+    shown_again: Any = message_as_dict(message)
+    assert shown(shown_again) == line
 
 
 def test_a_failed_turn_leaves_the_history_as_it_was(place: Place) -> None:

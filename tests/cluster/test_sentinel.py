@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,16 +12,20 @@ import pytest
 import redis as redis_py
 from redis.sentinel import SentinelConnectionPool
 
-from core.redis_connection import open_redis
+from core.bridge import on_task
+from core.redis_connection import RedisConnection, open_redis
 from core.redis_sentinel import SentinelCalls
 from core.redis_urls import pool_options
 from keys.outage import State
 from tests.conftest import MakeSettings
 from tests.constellations import AT_ONCE, Watched, until
-from tests.integration.routers import MakeRouter, key, manager_of
+from tests.integration.routers import TASKS, THREADS, MakeRouter, key, manager_of
 from tests.servers import PlainServer
 
+both_routers = pytest.mark.parametrize("make_router", [THREADS, TASKS], indirect=True)
 
+
+@both_routers
 def test_after_the_master_died_the_router_goes_on_with_the_same_counts(
     make_router: MakeRouter, tmp_path: Path
 ) -> None:
@@ -47,6 +52,7 @@ def test_after_the_master_died_the_router_goes_on_with_the_same_counts(
         assert len(store.get_history("chat-1")) == 4
 
 
+@both_routers
 def test_what_was_admitted_during_a_failover_is_charged_to_the_new_master(
     make_router: MakeRouter, tmp_path: Path
 ) -> None:
@@ -158,6 +164,70 @@ def test_a_master_that_hangs_costs_one_timeout(
     with pytest.raises(redis_py.TimeoutError):
         calls.call("SET", "a", "lost")
     assert calls.call("SET", "a", "after") == "OK"
+
+
+def test_tasks_follow_the_master(settings: MakeSettings, tmp_path: Path) -> None:
+    async def run(watched: Watched, connection: RedisConnection) -> None:
+        async def writes(n: int) -> bool:
+            try:
+                return bool(await on_task(connection.call, "SET", f"key-{n}", str(n)) == "OK")
+            except redis_py.RedisError:
+                return False
+
+        assert all(await asyncio.gather(*[writes(n) for n in range(32)]))
+        assert "db=2" in await on_task(connection.call, "CLIENT", "INFO")
+        await asyncio.to_thread(watched.master.kill)
+        assert not any(await asyncio.gather(*[writes(n) for n in range(32)]))
+        end = time.monotonic() + 15
+        while not await writes(0):
+            assert time.monotonic() < end, "the replica's promotion"
+            await asyncio.sleep(0.05)
+        assert all(await asyncio.gather(*[writes(n) for n in range(32)]))
+
+    with (
+        Watched(tmp_path / "watched") as watched,
+        open_redis(settings(redis_url=f"{watched.url}/2")) as connection,
+    ):
+        asyncio.run(run(watched, connection))
+
+
+def test_tasks_leave_a_master_that_became_a_replica_without_an_error(
+    two: tuple[PlainServer, PlainServer], director: Director, calls: SentinelCalls
+) -> None:
+    old, new = two
+
+    async def run() -> None:
+        assert await on_task(calls.call, "SET", "a", "before") == "OK"
+        with redis_py.Redis.from_url(old.url) as client:
+            client.replicaof("127.0.0.1", new.port)
+        director.master = new
+        with redis_py.Redis.from_url(new.url) as client:
+            until(lambda: client.info("replication")["connected_slaves"] == 1, "the replica")
+        many = [on_task(calls.call, "SET", f"key-{n}", n) for n in range(64)]
+        assert await asyncio.gather(*many) == ["OK"] * 64
+        with redis_py.Redis.from_url(new.url, decode_responses=True) as client:
+            ours = [c for c in client.client_list() if c["flags"] == "N" and c["cmd"] == "set"]
+            assert len(ours) == 1, "one connection, however many tasks found the old master out"
+            assert client.dbsize() == 64
+
+    asyncio.run(run())
+
+
+def test_tasks_lose_one_timeout_to_a_master_that_hangs(
+    two: tuple[PlainServer, PlainServer], director: Director, calls: SentinelCalls
+) -> None:
+    old, new = two
+
+    async def run() -> None:
+        await on_task(calls.call, "SET", "a", "before")
+        old.freeze()
+        director.master = new
+        lost = [on_task(calls.call, "SET", "a", "lost") for _ in range(16)]
+        errors = await asyncio.gather(*lost, return_exceptions=True)
+        assert all(isinstance(error, redis_py.TimeoutError) for error in errors)
+        assert await on_task(calls.call, "SET", "a", "after") == "OK"
+
+    asyncio.run(run())
 
 
 def test_without_any_sentinel_the_error_tells_it_and_no_password(settings: MakeSettings) -> None:

@@ -15,6 +15,7 @@ from core.deadlines import no_later_than
 from core.redis_connection import RedisConnection, open_redis
 from core.settings import Settings
 from tests.servers import PlainServer
+from tests.tls import TlsFront
 
 
 def opened(url: str, **more: Any) -> RedisConnection:
@@ -103,6 +104,69 @@ def test_a_large_command_and_a_large_reply_pass(tmp_path: Path) -> None:
         assert await on_task(connection.call, "GET", "k3") == text
 
     with PlainServer(tmp_path) as server, opened(server.url) as connection:
+        asyncio.run(run(connection))
+
+
+def test_tasks_speak_tls_over_one_connection(tmp_path: Path) -> None:
+    text = "ü" * 1_500_000
+
+    async def run(front: TlsFront, connection: RedisConnection) -> None:
+        async def own(n: int) -> None:
+            for _ in range(20):
+                assert await on_task(connection.call, "ECHO", str(n)) == str(n)
+                many = await on_task(connection.call_many, [("ECHO", f"{n}.{i}") for i in range(3)])
+                assert many == [f"{n}.{i}" for i in range(3)]
+
+        await asyncio.gather(*[own(n) for n in range(64)])
+        await asyncio.gather(*[on_task(connection.call, "SET", f"k{n}", text) for n in range(4)])
+        large = [on_task(connection.call, "GET", f"k{n}") for n in range(4)]
+        small = [own(n) for n in range(8)]
+        found = await asyncio.gather(*large, *small)
+        assert found[:4] == [text] * 4
+        assert front.connections == 1
+
+    with (
+        PlainServer(tmp_path) as server,
+        TlsFront(server.socket, tmp_path) as front,
+        opened(front.url) as connection,
+    ):
+        asyncio.run(run(front, connection))
+
+
+def test_over_tls_too_it_times_out_and_connects_again(tmp_path: Path) -> None:
+    async def run(server: PlainServer, connection: RedisConnection) -> None:
+        assert await on_task(connection.call, "PING") == "PONG"
+        server.freeze()
+        try:
+            with pytest.raises(redis.TimeoutError):
+                await on_task(connection.call, "PING")
+        finally:
+            server.thaw()
+        assert await on_task(connection.call, "PING") == "PONG"
+        await asyncio.to_thread(server.kill)
+        with pytest.raises(redis.ConnectionError):
+            await on_task(connection.call, "PING")
+        await asyncio.to_thread(server.start)
+        assert await on_task(connection.call, "PING") == "PONG"
+
+    with (
+        PlainServer(tmp_path) as server,
+        TlsFront(server.socket, tmp_path) as front,
+        opened(front.url, redis_timeout_seconds=0.5) as connection,
+    ):
+        asyncio.run(run(server, connection))
+
+
+def test_a_certificate_that_nobody_signed_is_no_server_s(tmp_path: Path) -> None:
+    async def run(connection: RedisConnection) -> None:
+        with pytest.raises(redis.ConnectionError, match="certificate verify failed"):
+            await on_task(connection.call, "PING")
+
+    with (
+        PlainServer(tmp_path) as server,
+        TlsFront(server.socket, tmp_path) as front,
+        opened(front.url.partition("?")[0]) as connection,
+    ):
         asyncio.run(run(connection))
 
 

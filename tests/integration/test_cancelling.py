@@ -13,7 +13,7 @@ import pytest
 from llm.async_router import AsyncRequestRouter
 from llm.routing import task_drivers
 from tests.integration.faces import TaskRouter
-from tests.integration.routers import TASKS, MakeRouter, key
+from tests.integration.routers import TASKS, MakeRouter, key, wait_for
 from tools.simulated_provider import SimulatedProvider
 
 pytestmark = pytest.mark.parametrize("make_router", [TASKS], indirect=True)
@@ -80,6 +80,35 @@ def test_a_stream_whose_task_is_cancelled_closes_and_settles(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await nothing_left(router, "a")
+
+    on_its_loop(made, run)
+
+
+@pytest.mark.parametrize(
+    ("provider", "model"),
+    [("openai", "text-embedding-3-small"), ("gemini", "gemini-embedding-001")],
+)
+def test_embeddings_that_are_cancelled_close_and_settle(
+    make_router: MakeRouter, simulator: SimulatedProvider, provider: str, model: str
+) -> None:
+    made = make_router(keys=[key("a", provider, model_name=model, max_parallel=5, rpm=100)])
+    simulator.add_fault("hang", times=5)
+
+    def under_way() -> int:
+        return simulator.report()["keys"]["a"]["in_flight"]
+
+    async def run(router: AsyncRequestRouter) -> None:
+        tasks = [asyncio.ensure_future(router.embed(["one", "two"])) for _ in range(5)]
+        await asyncio.to_thread(wait_for, lambda: under_way() == 5)
+        for task in tasks:
+            task.cancel()
+        gone = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in gone)
+        await asyncio.to_thread(wait_for, lambda: under_way() == 0)
+        await nothing_left(router, "a")
+        status = await asyncio.to_thread(router._parts.driver.keys.get_key_status, "a")
+        assert status["rpm"]["used"] == 5, "they were sent, so they count"
+        assert (await router.embed(["one"]))["success"]
 
     on_its_loop(made, run)
 

@@ -18,6 +18,7 @@ from tests.integration.routers import MakeRouter, key, limit, manager_of
 from tools.simulated_provider import SimulatedProvider
 from tools.simulation.embeddings import DIMENSIONS, embed
 
+BOTH_ROUTERS = True
 OPENAI, GEMINI = "text-embedding-3-small", "gemini-embedding-001"
 MODELS = {"openai": OPENAI, "gemini": GEMINI}
 

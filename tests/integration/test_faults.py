@@ -24,7 +24,7 @@ from tools.simulation.errors import TABLE
 from tools.simulation.faults import TRANSPORT
 
 THREADS = 32
-SECONDS = 2.0
+SECONDS = 1.2
 SHORT, LONG = 1.0, 20.0
 """Seconds that a call has: where something hangs, and where every call can be answered."""
 
@@ -117,7 +117,8 @@ def put_under_load(
 
 def check_calls(load: Load) -> None:
     assert load.replies
-    assert set(load.outcomes) <= KNOWN | {"success"}, load.outcomes
+    strange = [r for r in load.replies if not r["success"] and r["error_type"] not in KNOWN]
+    assert not strange
     assert all(reply["success"] or reply["error"] for reply in load.replies)
     assert max(load.lateness) <= ALLOWED_BEYOND + load.noise
 

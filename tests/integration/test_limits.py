@@ -287,6 +287,18 @@ def test_a_max_wait_that_is_too_short_is_not_waited_for(make_router: MakeRouter)
     assert time.monotonic() - began < 0.5
     assert reply["error_type"] == "rate_limited"
     assert reply["retry_after"] > 2
+    assert "beyond max_wait of 2 s" in reply["error"]
+
+
+def test_who_waited_in_vain_learns_what_is_full_and_when_it_opens(make_router: MakeRouter) -> None:
+    router = make_router(keys=[key("a", rpm=1)], rate_window_seconds=1.5)
+    router.send_one_shot("Hello")
+    replies = at_once(router, 2, max_wait=2.2)
+    assert outcomes(replies) == ["rate_limited", "success"]
+    reply = next(reply for reply in replies if not reply["success"])
+    assert 0 < reply["retry_after"] < 1.6
+    assert "no key has room now: 1 full" in reply["error"]
+    assert "beyond max_wait of 2.2 s" in reply["error"]
 
 
 def test_a_timeout_ends_the_wait(make_router: MakeRouter) -> None:

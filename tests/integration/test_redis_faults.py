@@ -244,15 +244,15 @@ def test_an_answer_is_given_in_time_though_redis_hangs_before_it_is_settled(
 ) -> None:
     router = make_router(keys=[key("a")], redis_url=server.url, redis_timeout_seconds=4)
     router.send_one_shot("Hello")
-    simulator.add_fault("latency", seconds=0.3)
+    simulator.add_fault("latency", seconds=1.0)
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(timed, router, timeout=1.5)
+        sent = pool.submit(timed, router, timeout=3.0)
         wait_for(lambda: in_flight(simulator) == 1)
         server.freeze()
         reply, took = sent.result()
     server.thaw()
     assert reply["success"]
-    assert took < 1.8
+    assert took < 3.3
 
 
 # -- refusing ----------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ def trips(router: RequestRouter, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     count("call", lambda *words: 1)
     count("call_many", len)
+    count("tell", lambda command, heard: 1)
     return counted
 
 

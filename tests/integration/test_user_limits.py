@@ -67,7 +67,7 @@ def scripts_run(monkeypatch: pytest.MonkeyPatch, router: RequestRouter) -> list[
     """A list for each trip to Redis from now on: the digests of its scripts."""
     connection: RedisConnection = router._parts.redis
     trips: list[list[str]] = []
-    call, call_many = connection.call, connection.call_many
+    call, call_many, tell = connection.call, connection.call_many, connection.tell
 
     def one(*words: Any) -> Any:
         trips.append([words[1]])
@@ -77,8 +77,13 @@ def scripts_run(monkeypatch: pytest.MonkeyPatch, router: RequestRouter) -> list[
         trips.append([command[1] for command in commands])
         return call_many(commands)
 
+    def told(command: Any, heard: Any) -> None:
+        trips.append([command[1]])
+        tell(command, heard)
+
     monkeypatch.setattr(connection, "call", one)
     monkeypatch.setattr(connection, "call_many", many)
+    monkeypatch.setattr(connection, "tell", told)
     return trips
 
 

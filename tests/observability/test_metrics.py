@@ -18,7 +18,7 @@ from core.redis_connection import RedisConnection
 from keys.policies import Need
 from keys.selection import Selection
 from tests.integration.routers import MakeRouter, key, manager_beside, manager_of
-from tests.servers import PlainServer
+from tests.servers import PlainServer, free_port
 from tools.simulated_provider import SimulatedProvider
 
 
@@ -41,11 +41,9 @@ def gauge(name: str, key_id: str) -> float | None:
 
 
 @pytest.fixture(scope="session")
-def free_port() -> int:
+def metrics_port() -> int:
     """One port for all tests of this process, since a process serves its metrics once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -59,13 +57,13 @@ def scrape(port: int) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_the_metrics_of_the_seeds_are_served_on_the_port_of_the_settings(
-    make_router: MakeRouter, free_port: int
+    make_router: MakeRouter, metrics_port: int
 ) -> None:
-    router = make_router(keys=[key("a", rpm=1)], prometheus_port=free_port)
+    router = make_router(keys=[key("a", rpm=1)], prometheus_port=metrics_port)
     router.send_one_shot("Hello", max_output_tokens=700)
     router.send_one_shot("Hello")
     manager_of(router).mark_key_unhealthy("a", 100)
-    found = scrape(free_port)
+    found = scrape(metrics_port)
     assert found["key_rpm_used", (("key_id", "a"),)] == 1
     assert found["key_tpm_used", (("key_id", "a"),)] == 700
     assert found["key_cooldown", (("key_id", "a"),)] == pytest.approx(100, abs=2)
@@ -86,10 +84,8 @@ for address in ("127.0.0.2", "127.0.0.1"):
 
 
 def test_metrics_are_served_on_the_address_of_the_settings_alone() -> None:
-    with socket.socket() as probe:  # a process serves its metrics once: this needs one of its own
-        probe.bind(("127.0.0.2", 0))
-        port = str(probe.getsockname()[1])
-    done = subprocess.run(
+    port = str(free_port())
+    done = subprocess.run(  # a process serves its metrics once: this needs one of its own
         [sys.executable, "-c", _SERVE],
         env={**os.environ, "PROMETHEUS_PORT": port, "PROMETHEUS_ADDRESS": "127.0.0.2"},
         capture_output=True,
@@ -101,11 +97,11 @@ def test_metrics_are_served_on_the_address_of_the_settings_alone() -> None:
 
 
 def test_a_second_router_on_the_same_port_is_served_there_as_well(
-    make_router: MakeRouter, free_port: int
+    make_router: MakeRouter, metrics_port: int
 ) -> None:
-    make_router(keys=[key("a")], prometheus_port=free_port)
-    make_router(keys=[key("a"), key("b")], prometheus_port=free_port)
-    keys = {labels for name, labels in scrape(free_port) if name == "key_rpm_used"}
+    make_router(keys=[key("a")], prometheus_port=metrics_port)
+    make_router(keys=[key("a"), key("b")], prometheus_port=metrics_port)
+    keys = {labels for name, labels in scrape(metrics_port) if name == "key_rpm_used"}
     assert keys == {(("key_id", "a"),), (("key_id", "b"),)}
 
 

@@ -98,6 +98,46 @@ def test_closing_waits_for_the_last_call(cache: ClientCache[Client]) -> None:
     assert first.http.is_closed
 
 
+def test_closing_under_many_threads_closes_once_and_under_nobody() -> None:
+    secret = SecretStr(new_secret())
+    for _ in range(50):
+        cache = ClientCache(Client, size=3)
+        pools: list[httpx2.Client] = []
+        began = threading.Barrier(9)
+        wrong: list[str] = []
+
+        def work(cache: ClientCache[Client] = cache, began: threading.Barrier = began) -> None:
+            began.wait(10)
+            for number in range(1_000):
+                try:
+                    with cache.lease(call(f"k{number % 5}", secret=secret)) as client:
+                        pools.append(client.http)  # noqa: B023 - of this round
+                        if client.http.is_closed:
+                            wrong.append("closed under a call")  # noqa: B023 - the same
+                except ConnectionFailed:
+                    return
+
+        threads = [threading.Thread(target=work) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        began.wait(10)
+        cache.close()
+        for thread in threads:
+            thread.join(20)
+        assert not wrong
+        assert len({id(pool) for pool in pools}) <= 1
+        assert all(pool.is_closed for pool in pools), "the last call out closes"
+        assert cache._http is None
+
+
+def test_a_child_may_give_back_what_was_taken_before_the_fork(cache: ClientCache[Client]) -> None:
+    cache.take(call())
+    cache._start()  # as it is run in a child
+    cache.give_back()
+    with cache.lease(call()) as client:
+        assert not client.http.is_closed
+
+
 def test_a_closed_cache_takes_no_calls(cache: ClientCache[Client]) -> None:
     cache.close()
     with pytest.raises(ConnectionFailed, match="closed") as failed, cache.lease(call()):

@@ -12,7 +12,7 @@ import pytest
 from google import genai
 from google.genai import errors as genai_errors
 
-from tools.simulated_provider import SimulatedProvider
+from tools.simulated_provider import SimulatedProvider, SimulationSettings
 from tools.simulation.asking import Asked, Function, example_of, shaped, tools_used
 
 SCHEMA = {
@@ -89,6 +89,36 @@ def test_gemini_streams_a_tool_call(gemini: genai.Client) -> None:
     calls = [call for response in stream for call in response.function_calls or []]
     (call,) = calls
     assert (call.name, call.args) == ("weather", {"place": ASKED, "days": 1})
+
+
+STRICT: Any = {"type": "json_schema", "json_schema": {"name": "trip", "schema": SCHEMA}}
+
+
+@pytest.mark.parametrize(
+    ("completion_tokens", "max_tokens", "finish"),
+    [(None, 500, "stop"), (None, 5, "length"), (5, 500, "length"), (200, 500, "stop"),
+     (200, 50, "length")],
+)  # fmt: skip
+def test_json_that_is_cut_says_so_and_is_whole_otherwise(
+    completion_tokens: int | None, max_tokens: int, finish: str
+) -> None:
+    settings = SimulationSettings(completion_tokens=completion_tokens)
+    with (
+        SimulatedProvider(settings) as running,
+        openai.OpenAI(api_key="key", base_url=running.openai_base_url, max_retries=0) as client,
+    ):
+        (choice,) = client.chat.completions.create(
+            model="gpt-4o",
+            messages=[{"role": "user", "content": ASKED * 20}],
+            response_format=STRICT,
+            max_completion_tokens=max_tokens,
+        ).choices
+    assert choice.finish_reason == finish
+    try:
+        whole = set(json.loads(choice.message.content or "")) == {"place", "days"}
+    except ValueError:
+        whole = False
+    assert whole is (finish == "stop" or (completion_tokens, max_tokens) == (200, 50))
 
 
 CALLED = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}

@@ -80,7 +80,8 @@ def compose(
     """The text of an answer, its tokens, how it ends, and the tools that it calls.
 
     The text is an echo that shows that the prompt was read. It is as long as
-    `settings.completion_tokens` says, and cut at the call's own `max_tokens`.
+    `settings.completion_tokens` says, and cut at the call's own `max_tokens`. JSON ends for its
+    length wherever it is cut, since it is whole where it ends by itself, and is filled with spaces.
     """
     per_token = settings.usage_chars_per_token or settings.chars_per_token
     prompt = call.texts[-1] if call.texts else ""
@@ -96,8 +97,11 @@ def compose(
     if call.max_tokens is not None and tokens > call.max_tokens:
         tokens, outcome = call.max_tokens, "length"
     length = math.floor(tokens * per_token)
-    if len(text) < length and settings.completion_tokens:
-        text += " " + _FILLER * math.ceil((length - len(text)) / len(_FILLER))
+    if call.asked.json_only and len(text) > length:
+        outcome = "length"
+    elif len(text) < length and settings.completion_tokens:
+        filler = " " if call.asked.json_only else _FILLER
+        text += " " + filler * math.ceil((length - len(text)) / len(filler))
     return text[:length], tokens, outcome, ()
 
 
