@@ -15,7 +15,7 @@ from tests.tools.scanner.corpus import (
 )
 from tests.tools.scanner.credentials import KINDS
 from tools.scanner.engine import LITERALS, Engine
-from tools.scanner.prefilter import best
+from tools.scanner.prefilter import best, in_time, without
 from tools.scanner.scanner import Scanner
 
 SEED = 20_261
@@ -42,7 +42,21 @@ def test_nearly_every_secret_is_found_and_nearly_nothing_else() -> None:
 
 def test_hyperscan_changes_no_finding() -> None:
     pytest.importorskip("hyperscan")
-    plain, quick = Scanner(), Scanner(Engine(prefilter=best(LITERALS)))
-    for file in list(corpus(SEED + 1))[::15]:
-        findings = plain.scan_bytes(file.content, file.path).findings
-        assert quick.scan_bytes(file.content, file.path).findings == findings, file.path
+    scanners = [
+        Scanner(Engine(prefilter=prefilter(LITERALS))) for prefilter in (without, best, in_time)
+    ]
+    files = list(corpus(SEED + 1))[::15]
+    scanners[-1].scan_bytes(b"\n" * 2**18, "so that it changes in the midst of them")
+    for file in files:
+        plain, *others = (s.scan_bytes(file.content, file.path).findings for s in scanners)
+        assert all(findings == plain for findings in others), file.path
+
+
+def test_short_and_long_texts_are_searched_alike() -> None:
+    """The standard library asks for all literals at once in short texts only."""
+    scanner = Scanner()
+    for file in list(corpus(SEED + 2))[::40]:
+        if b"\n" in file.content[-1:] and b"\0" not in file.content and len(file.content) < 400:
+            alone = scanner.scan_bytes(file.content, file.path).findings
+            amid = scanner.scan_bytes(file.content + b"\n" * 2000, file.path).findings
+            assert amid == alone, file.path

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from tests.tools.scanner.conftest import Found
 from tests.tools.scanner.credentials import Fake, github, password
+from tools.scanner import checks
+from tools.scanner.judgement import judge
 from tools.scanner.names import meaning
 from tools.scanner.shapes import looks_random, wordy
 
@@ -102,3 +106,15 @@ def test_a_secret_is_told_once(found: Found, secret: str) -> None:
 )
 def test_passwords_are_found_where_people_leave_them(found: Found, fake: Fake, line: str) -> None:
     assert found(line.format(password(fake)))
+
+
+def test_a_documented_example_is_known_by_its_hash(
+    found: Found, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = "AIza" + fake.alnum(35)
+    text = f'GOOGLE_API_KEY = "{example}"\nplain {example}\n'
+    assert len(found(text)) == 2
+    monkeypatch.setattr(checks, "_DOCUMENTED", {hashlib.sha256(example.encode()).hexdigest()[:16]})
+    again = f'GOOGLE_API_KEY = "{example}"\nplain {example}\nother_api_key = "{example}"\n'
+    judge.cache_clear()
+    assert found(again) == []
