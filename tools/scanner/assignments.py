@@ -23,6 +23,8 @@ _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
 _BEFORE, _BEYOND = 640, 1792
 _REMEMBERED = 4
 _SHORTEST = 6
+_PLAIN = re.compile(rb"\d+|[^0-9A-Z%\x80-\xff]+|[^0-9a-z%\x80-\xff]+")
+_NUMBER = re.compile(rb"(?<![A-Za-z])[0-9]+(?![A-Za-z])")
 _TELLS = re.compile(rb".{0,5}[:=]|.{0,3} is", re.S)
 
 
@@ -106,7 +108,7 @@ def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterator[Assign
     shown = name.decode("latin-1")
     for value, quote, strict in values_after(data, start, end, means.kind == "key"):
         stop = value_end(data, start, value, quote)
-        if stop - value < _SHORTEST or _is_a_word(data[value:stop]):
+        if stop - value < _SHORTEST or _is_plain(data[value:stop]):
             continue
         if not strict or _stands_alone(data, value, stop, quote):
             yield Assignment(shown, value, stop, bool(quote), means)
@@ -119,13 +121,16 @@ def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterator[Assign
 
 @lru_cache(8192)
 def _meaning(name: bytes) -> Meaning:
-    return meaning(name.decode("latin-1"))
+    # Names that only a number tells apart mean the same.
+    return meaning(_NUMBER.sub(b"_", name).decode("latin-1"))
 
 
-def _is_a_word(text: bytes) -> bool:
-    """Letters alone, as most values in code: a cheap way to pass over them."""
+def _is_plain(text: bytes) -> bool:
+    """A number, or letters of one case, or a word, as most values are: a cheap way to pass on."""
+    if _PLAIN.fullmatch(text):
+        return True
     bare = text.replace(b"_", b"").replace(b".", b"")
-    return bare.isalpha() and (len(text) < 12 or text.islower() or text.isupper() or bare != text)
+    return bare.isalpha() and (len(text) < 12 or bare != text)
 
 
 def _stands_alone(data: bytes, start: int, end: int, quote: bytes | None) -> bool:

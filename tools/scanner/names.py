@@ -119,7 +119,8 @@ def meaning(name: str) -> Meaning:
         spelt.pop()
     if not spelt:
         return Meaning("")
-    if any(mark in name.lower().replace("_", "") for mark in _FORGERY):
+    joined = name.lower().replace("_", "")
+    if any(mark in joined for mark in _FORGERY):
         return Meaning("")
     about = spelt[-1] in _ABOUT or (len(spelt) > 1 and spelt[-2] in _PLACES)
     if about or _ABOUT_ANYWHERE.intersection(spelt):
