@@ -82,6 +82,8 @@ def _line(name: str, scores: Scores) -> None:
 def _speeds() -> None:
     """Whole runs of the command line, its start and its report included."""
     print(f"\nspeed of the command line, MB in a CPU second of one process, the best of {_PASSES}")
+    busy, cores = os.getloadavg()[0], os.cpu_count()
+    print(f"(load average {busy:.1f} on {cores} cores: a second of a busy machine does less)")
     print(f"{'':20}{'standard library':>24}{'with hyperscan':>24}{'detect-secrets':>16}")
     with tempfile.TemporaryDirectory() as folder:
         many = write_loads(Path(folder, "many"), _MEGABYTES, _SEED)
