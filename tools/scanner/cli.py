@@ -75,6 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("secret_scanner: stopped before the end", file=sys.stderr)
         return FAILED
+    except Exception as error:  # noqa: BLE001 - code 1 would say that a secret was found
+        print(f"secret_scanner: {_mistake(error)}", file=sys.stderr)
+        return FAILED
+
+
+def _mistake(error: Exception) -> str:
+    """Where this program went wrong. The error's own words may quote what was scanned."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    place = f"{Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else "?"
+    return f"stopped by a mistake of its own, {type(error).__name__} at {place}; please report it"
 
 
 class _Usage(Refused):

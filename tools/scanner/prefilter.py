@@ -7,6 +7,7 @@ in all but short texts. What is found is the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -33,14 +34,14 @@ _LITTLE = 2**19
 
 
 def without(literals: Sequence[bytes]) -> Prefilter:
-    """Leaves the search to the detectors, unless a text is short."""
+    """Leaves the search to the detectors, unless a text is short. Goes to other processes whole."""
+    return partial(_if_short, tuple(literals))
 
-    def present(lower: bytes) -> Collection[bytes]:
-        if len(lower) > _SHORT:
-            return _EVERYTHING
-        return [literal for literal in literals if literal in lower]
 
-    return present
+def _if_short(literals: Sequence[bytes], lower: bytes) -> Collection[bytes]:
+    if len(lower) > _SHORT:
+        return _EVERYTHING
+    return [literal for literal in literals if literal in lower]
 
 
 def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.tools.scanner.conftest import ROOT, SCRIPT, script
 from tests.tools.scanner.credentials import KINDS, Fake
+from tools.scanner import cli
 from tools.scanner.reports import FORMATS
 
 Run = Callable[..., int]
@@ -63,6 +64,23 @@ def test_exit_codes(run: Run, tmp_path: Path, secret: str) -> None:
     with pytest.raises(SystemExit) as stopped:
         run("--no-such-option")
     assert stopped.value.code == 2
+
+
+def test_a_mistake_of_its_own_is_no_finding_and_shows_nothing(
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    secret: str,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(secret)
+
+    monkeypatch.setattr(cli, "scan_paths", fail)
+    assert run(".", "--fail-on-found") == 2
+    shown = capsys.readouterr()
+    assert "RuntimeError at test_command.py:" in shown.err
+    assert secret not in shown.out + shown.err
 
 
 def test_an_incomplete_scan_is_never_clean(

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import tarfile
 import zipfile
 from pathlib import Path
@@ -115,6 +116,12 @@ def test_processes_find_the_same(tmp_path: Path, fake: Fake, secret: str, proces
     outcome, _ = scan_paths(Scanner(), [str(tmp_path)], processes, Progress(False))
     assert len(outcome.findings) == 40
     assert outcome.files == 80
+
+
+def test_a_scanner_goes_to_processes_that_share_nothing(secret: str) -> None:
+    """Not every system makes processes as copies of the one that asks for them."""
+    again: Scanner = pickle.loads(pickle.dumps(Scanner()))
+    assert [f.secret for f in again.scan_bytes(secret.encode(), "a.txt").findings] == [secret]
 
 
 def test_a_manifest_of_secrets_is_read_in_the_clear(found: Found) -> None:
