@@ -245,7 +245,7 @@ def _secret_problem(name: str, fields: Mapping[str, Any]) -> str | None:
     named = show(key_id).startswith('"')
     variable = _variable_of(str(key_id)) if named else "API_KEY_<KEY_ID>"
     return (
-        f"{show(name)} seems to hold a secret, and secrets never live in this file: "
+        f"{show(name)} seems to hold a secret, and secrets never live in keys.json: "
         f"put it into the environment as {variable} and remove it here"
     )
 

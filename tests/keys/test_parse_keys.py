@@ -225,7 +225,7 @@ def test_very_many_problems_are_cut_off() -> None:
 def test_a_secret_in_any_field_is_refused_and_never_shown(field: str) -> None:
     secret = fake_secret()
     told = refusal(text_of({**entry("gemini-flash-01"), field: secret}))
-    assert f'"{field}" seems to hold a secret, and secrets never live in this file' in told
+    assert f'"{field}" seems to hold a secret, and secrets never live in keys.json' in told
     assert secret not in told
     if field != "key_id":
         assert "put it into the environment as API_KEY_GEMINI_FLASH_01" in told
@@ -269,10 +269,13 @@ def test_five_thousand_keys_are_read_within_a_second() -> None:
             for n in range(5000)
         )
     )  # fmt: skip
-    started = time.process_time()
-    keys = parse_keys(text, path="keys.json")
-    assert len(keys) == 5000
-    assert time.process_time() - started < 1.0
+
+    def seconds() -> float:
+        started = time.process_time()
+        assert len(parse_keys(text, path="keys.json")) == 5000
+        return time.process_time() - started
+
+    assert min(seconds() for _ in range(3)) < 1.0
 
 
 _json = st.recursive(

@@ -447,7 +447,7 @@ def test_a_secret_in_an_edit_is_in_no_event_problem_or_error(
     look()
     with pytest.raises(ConfigurationError) as caught:
         look.registry.reload()
-    assert "secrets never live in this file" in str(caught.value)
+    assert "secrets never live in keys.json" in str(caught.value)
     assert caught.value.__context__ is None
     told = (
         f"{seen} {look.registry.problem} {caught.value!r} {vars(look.registry)} {look.registry!r}"

@@ -99,7 +99,7 @@ def test_a_refused_secret_is_in_no_message_and_in_no_error_behind_it(field: str)
     secret = fake_secret()
     with pytest.raises(ConfigurationError) as caught:
         KeySpec(**{**entry(), field: secret})
-    assert "secrets never live in this file" in str(caught.value)
+    assert "secrets never live in keys.json" in str(caught.value)
     assert caught.value.__context__ is None
     assert secret not in f"{caught.value!r} {caught.value}"
 
