@@ -19,6 +19,15 @@ from core.settings import Settings
 from tests.constellations import Cluster
 from tests.servers import PlainServer, find_oldest
 
+
+class GivenSettings(Settings):
+    """Settings that look nowhere else: looking takes longer than many a test."""
+
+    @classmethod
+    def settings_customise_sources(cls, *args: Any, init_settings: Any, **others: Any) -> Any:
+        return (init_settings,)
+
+
 MakeSettings = Callable[..., Settings]
 
 
@@ -91,7 +100,7 @@ def settings(redis_folder: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSetting
         monkeypatch.delenv(name, raising=False)
 
     def make(**values: Any) -> Settings:
-        chosen: dict[str, Any] = {"_env_file": None, "llm_data_dir": redis_folder, **values}
-        return Settings(**chosen)
+        chosen: dict[str, Any] = {"llm_data_dir": redis_folder, **values}
+        return GivenSettings(**chosen)
 
     return make

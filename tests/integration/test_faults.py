@@ -216,7 +216,9 @@ def test_a_provider_that_breaks_as_a_whole_is_left_for_another(
     more = {"period": 40} if fault == "flap" else {}
     simulator.add_fault(fault, protocol="openai", **more)  # type: ignore[arg-type]
     models = [MODELS["openai"], MODELS["gemini"]]
-    load = put_under_load(router, model_preference=models[0], fallback_models=models[1:])
+    load = put_under_load(
+        router, seconds=2 * SECONDS, model_preference=models[0], fallback_models=models[1:]
+    )
     check_calls(load)
     check_all_is_settled(router, redis)
     check_punished_alone(router, [f"gemini-{n}" for n in range(3)])
@@ -226,7 +228,8 @@ def test_a_provider_that_breaks_as_a_whole_is_left_for_another(
     attempts = sum(len(reply["attempts"]) for reply in load.replies)
     failed = sum(a["outcome"] != "success" for r in load.replies for a in r["attempts"])
     if fault != "flap":
-        assert failed < attempts / 4, "load goes down where a provider fails"
+        # Each thread may be on its way there when the circuits open; later ones are probes.
+        assert failed < THREADS + attempts / 8, "load goes down where a provider fails"
     simulator.clear_faults()
     wait_for(lambda: router.send_one_shot("Hello", models[0])["key_id"], 5)
 

@@ -25,7 +25,14 @@ class SimulationClient:
 
     def __init__(self, url: str, timeout: float = 10.0) -> None:
         self.url = url
-        self._timeout = timeout
+        # Plain HTTP: to read certificates would take 50 ms. No connection stays open, since it
+        # would count among those that a test looks for.
+        self._http = httpx.Client(
+            timeout=timeout,
+            trust_env=False,
+            verify=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
 
     @property
     def openai_base_url(self) -> str:
@@ -141,14 +148,7 @@ class SimulationClient:
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         try:
-            response = httpx.request(
-                method,
-                self.url + path,
-                json=body,
-                timeout=self._timeout,
-                trust_env=False,
-                verify=False,  # it speaks plain HTTP; reading certificates would take 50 ms a call
-            )
+            response = self._http.request(method, self.url + path, json=body)
         except httpx.TransportError as error:
             raise ConnectionError(
                 f"the simulation at {self.url} does not answer: {error}"
