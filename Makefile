@@ -48,7 +48,7 @@ imports: setup
 # hundreds of times: Python may keep what it compiled, also where the environment says otherwise.
 unit: export PYTHONDONTWRITEBYTECODE =
 unit: setup
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 4
 
 bench: setup ## measure the router beside PING, the bare SDK and other limiters
 	@$(BIN)/python -m benchmarks.router

@@ -19,6 +19,16 @@ from core.settings import Settings
 from tests.constellations import Cluster
 from tests.servers import PlainServer, find_oldest
 
+WAIT_LONG = (
+    "test_redis_trouble_across_processes", "test_limits_across_processes", "test_redis_trouble",
+    "test_demo", "test_router", "test_faults", "test_limits",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that wait for windows to pass come first, so that at the end no worker waits alone."""
+    items.sort(key=lambda item: item.path.stem not in WAIT_LONG)
+
 
 class GivenSettings(Settings):
     """Settings that look nowhere else: looking takes longer than many a test."""
