@@ -19,10 +19,7 @@ from core.settings import Settings
 from tests.constellations import Cluster
 from tests.servers import PlainServer, find_oldest
 
-WAIT_LONG = (
-    "test_redis_trouble_across_processes", "test_limits_across_processes", "test_redis_trouble",
-    "test_demo", "test_router", "test_faults", "test_limits",
-)  # fmt: skip
+WAIT_LONG = ("test_redis_trouble_across_processes", "test_limits_across_processes", "test_demo")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
