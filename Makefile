@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 .PHONY: help setup demo test lint types imports unit check bench bench-shard bench-scanner prove clean
 .DEFAULT_GOAL := help
 
-WORKERS ?= 6
+WORKERS ?= 4
 
 # All that is published: everything but the environment and the caches.
 PUBLISHED = $(wildcard $(filter-out .git .venv,$(shell \

@@ -189,6 +189,7 @@ def test_four_processes_share_the_limits_of_two_shards(
                 "threads": 6,
                 "warm_up_model": "warm-up",
                 "warm_up_also": ["warm-up-2"],
+                "sdks": ["openai", "anthropic"],
                 "seconds": ROUTERS_WINDOW + 0.8,
                 "request": {"prompt": "Hello", "tags": labelled["tags"], "timeout": 30},
             },

@@ -7,6 +7,7 @@ again, waiting for room, until `seconds` are over. A crowd prints how its reques
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -36,9 +37,13 @@ def run_elsewhere(orders: dict[str, Any], timeout: float = 60.0) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def offline(name: str) -> Any:
+    """Stands for tiktoken's loader, which would fetch a file from the network."""
+    raise OSError(f"{name}: these tests stay on the loopback")
+
+
 def main(orders: dict[str, Any]) -> Any:
     import llm.factory
-    from tests.integration.routers import offline
 
     llm.factory.load_tiktoken = offline
     return _chat(orders) if "chat" in orders else _crowd(orders)
@@ -57,7 +62,8 @@ def _chat(orders: dict[str, Any]) -> Any:
 
 
 def _crowd(orders: dict[str, Any]) -> Any:
-    import openai  # noqa: F401 - once, before the processes part ways
+    for name in (*orders["crowd"].get("sdks", ["openai"]), "llm.providers.transport"):
+        importlib.import_module(name)  # once, before the processes part ways
 
     fork = multiprocessing.get_context("fork")
     crowd = orders["crowd"]

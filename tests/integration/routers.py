@@ -22,6 +22,7 @@ from keys.manager import KeyManager, build_key_manager
 from llm.factory import build_async_router, build_router
 from llm.router import RequestRouter
 from tests.conftest import MakeSettings
+from tests.integration.elsewhere import offline
 from tests.integration.faces import TaskRouter
 from tests.providers.faces import running_loop
 from tools.simulated_provider import SimulatedProvider
@@ -81,11 +82,6 @@ def wait_for(what: Callable[[], Any], seconds: float = 10.0) -> Any:
 
 def _variable(key_id: str) -> str:
     return "API_KEY_" + "".join(c if c.isalnum() else "_" for c in key_id.upper())
-
-
-def offline(name: str) -> Any:
-    """Stands for tiktoken's loader, which would fetch a file from the network."""
-    raise OSError(f"{name}: these tests stay on the loopback")
 
 
 @pytest.fixture(scope="session")

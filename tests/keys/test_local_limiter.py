@@ -186,7 +186,7 @@ class Outages(RuleBasedStateMachine):
 
 
 TestOutages = Outages.TestCase
-TestOutages.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestOutages.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
 
 
 # -- shares ------------------------------------------------------------------------------------

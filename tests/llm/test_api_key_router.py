@@ -28,7 +28,7 @@ from llm.api_key_router import (
     SystemResponse,
 )
 from llm.providers.openai import OpenAIAdapter
-from tests.integration.routers import offline
+from tests.integration.elsewhere import offline
 from tools.simulated_provider import SimulatedProvider
 
 
