@@ -23,7 +23,7 @@ from tools.scanner.scanner import Scanner
 
 _SEED = 77_003
 _ROUNDS = 2
-_MEGABYTES = 20.0
+_MEGABYTES = 60.0
 _OTHERS_MEGABYTES = 0.5
 _PASSES = 3
 # Of the standard library alone, and with hyperscan.

@@ -32,6 +32,8 @@ _SAYS_ABOUT_IT = (
     rb"(?!s?[_-](?:ids?|names?|types?|count|len|length|size|url|uri|path|file|index|format|at"
     rb"|error|arn|hash|class|fields?|columns?|prefix)(?![a-z0-9_.\-]))"
 )
+# A count, as in `tokens_used=51`.
+_NO_NUMBER = rb"(?!\\{0,3}[\"']?[ \t]?[:=][ \t]?[0-9]{1,9}[\s,;})\]&])"
 # Another word follows, unless it says what the value "is" or a sign stands further on.
 _NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![^=:]{0,34}[=:]))"
 
@@ -42,7 +44,7 @@ def _mention(keyword: bytes) -> re.Pattern[bytes]:
     may_follow = b"(?=[\"'`%b*=:> \\t\\r\\n,|\\\\&%%<?\\]])" % bracket
     goes_on = b"(?!%b)" % _WORDS[keyword] if _WORDS[keyword] else b""
     rest_of_name = b"[a-z0-9_.\\-]{0,%d}+" % (_LONGEST_NAME - 1)
-    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_PROSE
+    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_NUMBER + _NO_PROSE
     return re.compile(keyword + goes_on + _SAYS_ABOUT_IT + rest_of_name + may_follow + none)
 
 
