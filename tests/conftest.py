@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import platform
 import sys
@@ -25,6 +26,12 @@ WAIT_LONG = ("test_redis_trouble_across_processes", "test_limits_across_processe
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that wait for windows to pass come first, so that at the end no worker waits alone."""
     items.sort(key=lambda item: item.path.stem not in WAIT_LONG)
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded by now stays: no test has the collector look through three SDKs again."""
+    gc.collect()
+    gc.freeze()
 
 
 class GivenSettings(Settings):

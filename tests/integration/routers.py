@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -89,6 +90,7 @@ def sdks() -> None:
     """Loads the SDKs once, so that no test on the clock pays for it."""
     for name in ("openai", "anthropic", "google.genai"):
         importlib.import_module(name)
+    gc.freeze()
 
 
 @pytest.fixture
