@@ -59,6 +59,8 @@ class Calls(Protocol):
 
     def tell(self, command: Command, heard: Heard) -> None: ...
 
+    def hear(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -116,12 +118,24 @@ class QuickCalls:
             link.tell(packed, heard)
         self._idle.append(link)
         if self._closed:
-            self._drop_idle()
+            self._drop_idle(_CLOSING_SECONDS)
+
+    def hear(self) -> None:
+        """Read what idle connections owe. See `RedisConnection.hear`."""
+        for link in [link for link in self._idle.copy() if link.owes]:
+            try:
+                self._idle.remove(link)
+            except ValueError:  # somebody else uses it now
+                continue
+            if link.pid == os.getpid():
+                with suppress(redis.RedisError):  # it was heard, and closed
+                    link.hear()
+                    self._idle.append(link)
 
     def close(self) -> None:
         """Close the idle connections; one in use is closed when its command ends."""
         self._closed = True
-        self._drop_idle()
+        self._drop_idle(_CLOSING_SECONDS)
 
     def leave_loop(self) -> None:
         """See `RedisConnection.leave_loop`."""
@@ -175,11 +189,13 @@ class QuickCalls:
             raise redis.ConnectionError("this Redis connection was closed")
         return _Link(self._make())
 
-    def _drop_idle(self) -> None:
+    def _drop_idle(self, seconds: float = 0.0) -> None:
+        """Close them, after so many seconds at most for all that they owe."""
         self._links.drop()
+        end = time.monotonic() + seconds
         while self._idle:
             try:
-                self._idle.pop().close()
+                self._idle.pop().close(end)
             except IndexError:
                 return
 
@@ -212,6 +228,9 @@ class PooledCalls:
     def tell(self, command: Command, heard: Heard) -> None:
         """Run one command at once. See `RedisConnection.tell`."""
         tell_and_wait(self, command, heard)
+
+    def hear(self) -> None:
+        """Nothing: no reply is owed."""
 
     def leave_loop(self) -> None:
         """Nothing: tasks and threads use the same."""
@@ -267,11 +286,24 @@ class _Link:
         self._exchange(packed, 0, end_of_patience())
         self._heard = heard
 
-    def close(self) -> None:
-        """Close it; a reply that is owed is read, for it is there or will be in a moment."""
+    @property
+    def owes(self) -> bool:
+        """Whether the reply to what was told is yet to be read."""
+        return self._heard is not None
+
+    def hear(self) -> None:
+        """Read the reply that is owed."""
+        self._exchange(b"", 0, end_of_patience())
+
+    def close(self, end: float = -math.inf) -> None:
+        """Close it; a reply that is owed is waited for till `end` (monotonic seconds), and is
+        otherwise read if it is there."""
         if self._heard is not None and self.pid == os.getpid():
+            if end <= time.monotonic():
+                end, self._allowed = math.inf, self._seconds
+                self._socket.settimeout(0.0)
             with suppress(redis.RedisError):  # it was heard
-                self._exchange(b"", 0, time.monotonic() + _CLOSING_SECONDS)
+                self._exchange(b"", 0, end)
         self._connection.disconnect()
 
     def _exchange(self, packed: bytes, count: int, end: float) -> list[Any]:

@@ -82,6 +82,11 @@ class ClusterCalls:
         `RedisConnection.tell`."""
         self._node(self._slots.owner(slot_of(command))).tell(command, heard)
 
+    def hear(self) -> None:
+        """Read what idle connections owe. See `RedisConnection.hear`."""
+        for node in list(self._nodes.values()):
+            node.hear()
+
     def answering_node(self) -> Address:
         """A node that answers now, any one of them.
 

@@ -111,14 +111,18 @@ class RedisConnection:
 
         Args:
             command: a command that may be sent twice, as with `call`.
-            heard: gets the reply, or the error in its place: with the connection's next command or
-                when it is closed, in whatever thread that is. Whether the command was run is then
-                unknown if the error is a ConnectionError or a TimeoutError.
+            heard: gets the reply, or the error in its place: with the connection's next command,
+                with `hear`, or when it is closed, in whatever thread that is. Whether the command
+                was run is then unknown if the error is a ConnectionError or a TimeoutError.
 
         Raises:
             As `call`, where it could not even be sent; `heard` is not called then.
         """
         self._calls.tell(command, heard)
+
+    def hear(self) -> None:
+        """Read the replies to what was told on connections that nobody uses now."""
+        self._calls.hear()
 
     def pubsub(self) -> Any:
         """A redis-py PubSub, on a connection of its own."""

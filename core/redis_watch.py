@@ -11,11 +11,18 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    NoScriptError,
+    RedisError,
+    TryAgainError,
+)
 
 from core.redis_calls import Argument, Calls, Command, Heard
 
 _OUT_OF_REACH = (redis.ConnectionError, redis.TimeoutError)
+_OF_THE_MOMENT = (NoScriptError, AskError, TryAgainError, ClusterDownError)  # MovedError is an Ask
 _OUT_OF_SERVICE = re.compile(
     r"(?:^|[\s-])(?:OOM|READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|BUSY)\b"
 )
@@ -45,6 +52,17 @@ def out_of_service(error: BaseException) -> bool:
         return True
     known = isinstance(error, redis.ReadOnlyError | redis.OutOfMemoryError)
     return known or bool(_OUT_OF_SERVICE.search(str(error)))
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether the same command may succeed later: Redis is in trouble, has forgotten the script, or
+    its cluster is moving the slot.
+
+    Example:
+        >>> may_pass(redis.exceptions.MovedError("3999 127.0.0.1:6381"))
+        True
+    """
+    return isinstance(error, _OF_THE_MOMENT) or out_of_service(error)
 
 
 class Watcher(Protocol):
@@ -115,7 +133,7 @@ class WatchedCalls:
         def understood(reply: Any) -> None:
             # A connection that was lost, or a script that was forgotten, is asked after by whoever
             # sends the next command: nothing is asked here, in the middle of another exchange.
-            if isinstance(reply, redis.ResponseError) and not isinstance(reply, NoScriptError):
+            if isinstance(reply, redis.ResponseError) and not isinstance(reply, _OF_THE_MOMENT):
                 self._watcher.failed(reply)
             heard(reply)
 
@@ -124,6 +142,10 @@ class WatchedCalls:
         except RedisError as error:
             self._watcher.failed(error)
             raise
+
+    def hear(self) -> None:
+        """Read what idle connections owe. See `RedisConnection.hear`."""
+        self._redis.hear()
 
     def close(self) -> None:
         """Nothing: the connections are another's."""

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from core.bridge import sleep
 from core.events import CircuitOpened, SettleFailed, emit
 from core.redis_connection import RedisConnection
-from core.redis_watch import StateLost, WatchedCalls, out_of_service
+from core.redis_watch import StateLost, WatchedCalls, may_pass, out_of_service
 from keys.heartbeat import Heartbeat
 from keys.local_admission import LocalAdmission, RedisDecides
 from keys.outage import Outage, State
@@ -260,22 +260,26 @@ class Limiter:
             desk.calls.tell(command, partial(self._heard, desk, reservation, end))
         except RedisError:
             self.settle(reservation, end)
+        except BaseException:  # the caller was interrupted: perhaps it was sent, perhaps not
+            self._settle_again(desk, reservation, end)
+            raise
 
     def _heard(self, desk: _Desk, reservation: Reservation, end: End, settled: Any) -> None:
         """What came of a settlement that nobody waited for."""
         if not isinstance(settled, Exception):
             self._learn(reservation, end, limiter_calls.read_settled(settled))
-        elif isinstance(settled, ResponseError) and not (
-            isinstance(settled, NoScriptError) or out_of_service(settled)
-        ):
+        elif isinstance(settled, ResponseError) and not may_pass(settled):
             request_id = reservation.id.rpartition(".")[0]
             emit(SettleFailed(request_id, reservation.key.key_id, str(settled)))
         else:
             self._knows_settle.discard(reservation.shard.tag)
-            own = desk.outage.own
-            own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
-            desk.local.settled(reservation, end)
-            self._heart.wake.set()
+            self._settle_again(desk, reservation, end)
+
+    def _settle_again(self, desk: _Desk, reservation: Reservation, end: End) -> None:
+        """Have the next beat tell Redis, which changes nothing of what was settled."""
+        desk.outage.own.settle_later(reservation, replace(end, quotas=()), time.monotonic())
+        desk.local.settled(reservation, end)
+        self._heart.wake.set()
 
     def _learn(self, reservation: Reservation, end: End, outcome: Settled) -> None:
         if outcome.ratio is not None:

@@ -237,6 +237,7 @@ class Outage:
 
     def tick(self) -> float:
         """Do what is due, and return after how many seconds to come again."""
+        self._redis.hear()
         self.own.forget_the_old(self._clock())
         if self._local is not None:
             with self.lock:

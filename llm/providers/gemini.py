@@ -133,7 +133,7 @@ class GeminiAdapter(SdkAdapter["genai.Client", "genai.Client"]):
 
         if isinstance(error, errors.APIError):
             return Answer.of(error.response)
-        if isinstance(error, (UnicodeDecodeError, RecursionError)):
+        if isinstance(error, (UnicodeDecodeError, json.JSONDecodeError, RecursionError)):
             # The SDK trips over such an error's body before it tells the status.
             return Answer(502, {}, UNREADABLE)
         return None

@@ -38,7 +38,9 @@ class Loading:
         """
         if not self._whole:
             # Shielded: one task that is cancelled must not take the import from the others.
-            await asyncio.shield(asyncio.wrap_future(self._started()))
+            imported = asyncio.wrap_future(self._started())
+            imported.add_done_callback(_looked_at)
+            await asyncio.shield(imported)
             self._whole = True
 
     def _started(self) -> Future[None]:
@@ -61,3 +63,9 @@ class Loading:
             future.set_exception(error)
         else:
             future.set_result(None)
+
+
+def _looked_at(imported: asyncio.Future[None]) -> None:
+    """A waiter that was cancelled does not look: asyncio would complain to the terminal."""
+    if not imported.cancelled():
+        imported.exception()

@@ -558,10 +558,13 @@ class Journey:
         )
 
     def _no_capacity(self, refused: Refused) -> str:
-        longest = self.request.max_wait
+        longest, reason = self.request.max_wait, refused.reason
+        in_vain = longest > 0 and self.elapsed() >= longest
+        if in_vain:
+            reason += f"; max_wait of {longest:g} s is over"
         if refused.retry_after is None:
-            return refused.reason + (f"; max_wait of {longest:g} s is over" if longest else "")
-        hint = "; give max_wait to wait for it"
-        if longest:
+            return reason
+        hint = "" if in_vain else "; give max_wait to wait for it"
+        if longest and not in_vain:
             hint = f", beyond max_wait of {longest:g} s"
-        return f"{refused.reason}; the next opens in {refused.retry_after:.3f} s{hint}"
+        return f"{reason}; the next opens in {refused.retry_after:.3f} s{hint}"

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.constellations import Cluster
-from tests.integration.routers import make_router, sdks, simulator
+from tests.integration.routers import events, make_router, sdks, simulator
 from tests.servers import PlainServer
 
-__all__ = ["make_router", "sdks", "simulator", "until_slot_is_back"]
+__all__ = ["events", "make_router", "sdks", "simulator", "until_slot_is_back"]
 
 
 @contextmanager

@@ -11,13 +11,22 @@ from typing import Any
 import pytest
 from redis.crc import key_slot
 
+from core.events import Event, SettleFailed
 from core.redis_connection import RedisConnection
 from llm.router import RequestRouter
 from lua.loader import load
 from tests.cluster.conftest import until_slot_is_back
 from tests.constellations import NODE_TIMEOUT_MS, Cluster
 from tests.integration.elsewhere import run_elsewhere
-from tests.integration.routers import MODELS, MakeRouter, key, limit, manager_of, secret_of
+from tests.integration.routers import (
+    MODELS,
+    MakeRouter,
+    key,
+    limit,
+    manager_of,
+    secret_of,
+    wait_for,
+)
 from tools.simulated_provider import SimulatedProvider
 
 ROUTERS_WINDOW = 2.5
@@ -162,6 +171,27 @@ def test_a_provider_whose_node_is_gone_is_left_for_another(
         assert served(router, 3) == {"openai": 3}
         cluster.master_of(key_slot(b"openai")).kill()
         assert served(router, 1) == {"redis_unavailable": 1}
+
+
+def test_a_slot_that_moves_under_a_request_loses_no_settlement(
+    make_router: MakeRouter, cluster: Cluster, simulator: SimulatedProvider, events: list[Event]
+) -> None:
+    keys = [key("a", tpm=1_000_000, max_parallel=10)]
+    router, other = (make_router(keys=keys, redis_url=cluster.url) for _ in range(2))
+    assert served(router, 2) == {"openai": 2}
+    simulator.add_fault("latency", seconds=0.7, times=1)
+
+    def under_way() -> int:
+        return manager_of(other).get_key_status("a")["parallel"]["used"]
+
+    slot = key_slot(b"openai")
+    with until_slot_is_back(cluster, slot) as target, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(router.send_one_shot, "Hello")
+        wait_for(lambda: under_way() == 1)
+        cluster.move(slot, target)
+        assert sent.result()["success"]
+        wait_for(lambda: under_way() == 0)
+    assert SettleFailed not in [type(event) for event in events]
 
 
 def test_four_processes_share_the_limits_of_two_shards(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,55 @@ def test_a_frozen_redis_does_not_hold_up_a_close_for_long(
     finally:
         server.thaw()
     assert [type(reply) for reply in heard] == [redis_py.ConnectionError]
+
+
+INCR = b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n"
+
+
+def owing(connection: RedisConnection, count: int, heard: list[Any]) -> None:
+    """So many idle connections that owe a reply, as after so many threads at once."""
+    calls: Any = connection.calls
+    links = [calls._take() for _ in range(count)]
+    for link in links:
+        link.tell(INCR, heard.append)
+    calls._idle.extend(links)
+
+
+def test_what_idle_connections_owe_is_heard_when_asked_for(connection: RedisConnection) -> None:
+    heard: list[Any] = []
+    owing(connection, 8, heard)
+    connection.call("PING")
+    assert len(heard) == 1, "of the connection that was used"
+    connection.hear()
+    assert sorted(heard) == list(range(1, 9))
+    connection.hear()
+    assert len(heard) == 8
+    assert connection.call("GET", "n") == "8"
+
+
+@pytest.mark.parametrize("how", ["closed", "dropped"])
+def test_all_that_is_owed_is_waited_for_once(
+    connection: RedisConnection, server: PlainServer, how: str
+) -> None:
+    heard: list[Any] = []
+    connection.call("PING")
+    owing(connection, 8, heard)
+    connection.hear()
+    del heard[:]
+    server.freeze()
+    try:
+        calls: Any = connection.calls
+        for link in calls._idle:
+            link.tell(INCR, heard.append)
+        began = time.monotonic()
+        if how == "closed":
+            connection.close()
+        else:
+            calls._drop_idle()
+        assert time.monotonic() - began < (1.0 if how == "closed" else 0.2)
+    finally:
+        server.thaw()
+    assert [type(reply) for reply in heard] == [redis_py.ConnectionError] * 8
 
 
 def test_a_forked_child_leaves_the_reply_to_its_parent(connection: RedisConnection) -> None:

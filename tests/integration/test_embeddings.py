@@ -129,6 +129,18 @@ def test_a_key_that_fails_is_replaced(
     assert [attempt["outcome"] for attempt in reply["attempts"]] == ["auth_failed", "success"]
 
 
+@pytest.mark.parametrize("fault", ["garbage", "html", "empty"])
+def test_an_answer_that_is_none_is_replaced(
+    make_router: MakeRouter, simulator: SimulatedProvider, provider: str, fault: Any
+) -> None:
+    router = make_router(keys=[embedding_key(name, provider) for name in "ab"])
+    simulator.add_fault(fault, times=1)
+    reply = router.embed(["one", "two"], MODELS[provider])
+    assert reply["success"], reply
+    outcomes = [attempt["outcome"] for attempt in reply["attempts"]]
+    assert outcomes == ["provider_unavailable", "success"]
+
+
 def test_a_failure_in_the_middle_tells_what_there_is(
     make_router: MakeRouter, simulator: SimulatedProvider
 ) -> None:

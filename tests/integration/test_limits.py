@@ -298,7 +298,7 @@ def test_who_waited_in_vain_learns_what_is_full_and_when_it_opens(make_router: M
     reply = next(reply for reply in replies if not reply["success"])
     assert 0 < reply["retry_after"] < 1.6
     assert "no key has room now: 1 full" in reply["error"]
-    assert "beyond max_wait of 2.2 s" in reply["error"]
+    assert "max_wait of 2.2 s is over; the next opens in" in reply["error"]
 
 
 def test_a_timeout_ends_the_wait(make_router: MakeRouter) -> None:
