@@ -25,6 +25,7 @@ from keys.secrets.store import place_of
 from keys.spec import KeySpec
 
 SCHEMA_FILE = Path(__file__).with_name("keys.schema.json")
+_BUILT_IN = {"openai", "anthropic", "gemini"}
 _LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "max_parallel")
 
 app = typer.Typer(
@@ -33,7 +34,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # its tracebacks can show local variables
     help="Check, start and describe keys.json, the list of keys that the router may use. "
     "Secrets stand in the environment or in .env, never in that file; or in a store that "
-    "SECRET_STORE_TYPE names.",
+    "SECRET_STORE_TYPE names. `python -m llm keys` shows the keys in use, and disables, enables, "
+    "rotates and revokes them.",
 )
 app.add_typer(secret_app, name="secret")
 app.command(name="check-secrets")(check_secrets)
@@ -47,8 +49,8 @@ def validate(
 ) -> None:
     """Check a keys.json: show its keys, or everything that is wrong with it and how to mend it.
 
-    Exit code 0: the file is good. 1: it is not, or cannot be read. A missing secret is pointed
-    out, but is no fault of the file.
+    Exit code 0: the file is good. 1: it is not, or cannot be read. A missing secret and a provider
+    that is not built in are pointed out, but are no fault of the file.
     """
     path = file or _keys_file()
     try:
@@ -64,6 +66,11 @@ def validate(
     typer.echo(f"{path} is good: {_count(len(specs), 'key')}.")
     if missing:
         typer.echo(f"Without a secret: {_count(len(missing), 'key')}. The first: {missing[0]}.")
+    for provider in sorted({spec.provider for spec in specs} - _BUILT_IN):
+        typer.echo(
+            f"Provider {provider!r} is not built in: a program has to register it "
+            "(docs/providers.md)."
+        )
 
 
 @app.command()

@@ -43,6 +43,15 @@ def test_help_teaches() -> None:
     assert "--tier" in told
 
 
+def test_validate_points_out_a_provider_that_is_not_built_in() -> None:
+    Path("keys.json").write_text(text_of(entry("a", provider="openay"), entry("b")))
+    result = run("validate")
+    assert result.exit_code == 0
+    assert "Provider 'openay' is not built in" in result.output
+    Path("keys.json").write_text(text_of(entry("b")))
+    assert "not built in" not in run("validate").output
+
+
 def test_validate_shows_the_keys_and_where_their_secrets_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
