@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from core.embedded.folder import socket_path
+from core.redis_connection import RedisConnection, open_redis
+from tests.conftest import MakeSettings
 from tests.core.processes import folders, kill, running, wait_for
+from tests.servers import PlainServer
 
 
 @pytest.fixture
@@ -25,3 +28,18 @@ def _nothing_is_left_behind() -> Iterator[None]:
     assert gone, f"processes were left behind: {left}"
     sockets = [path for folder in folders if (path := socket_path(folder)).is_socket()]
     assert not sockets, f"sockets were left behind: {sockets}"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[PlainServer]:
+    """A server of the test's own."""
+    with PlainServer(tmp_path / "plain") as server:
+        yield server
+
+
+@pytest.fixture
+def connection(server: PlainServer, settings: MakeSettings) -> Iterator[RedisConnection]:
+    """Our connection to it."""
+    chosen = settings(redis_url=server.url, redis_timeout_seconds=0.5)
+    with open_redis(chosen) as connection:
+        yield connection

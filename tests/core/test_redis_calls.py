@@ -24,19 +24,6 @@ from tests.servers import PlainServer
 from tests.tls import self_signed
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[PlainServer]:
-    with PlainServer(tmp_path / "plain") as server:
-        yield server
-
-
-@pytest.fixture
-def connection(server: PlainServer, settings: MakeSettings) -> Iterator[RedisConnection]:
-    chosen = settings(redis_url=server.url, redis_timeout_seconds=0.5)
-    with open_redis(chosen) as connection:
-        yield connection
-
-
 def client_id(connection: RedisConnection) -> int:
     return int(connection.call("CLIENT", "ID"))
 

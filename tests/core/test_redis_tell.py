@@ -7,7 +7,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,23 +14,9 @@ import redis as redis_py
 from redis.exceptions import NoScriptError
 
 from core.bridge import on_task
-from core.redis_connection import RedisConnection, open_redis
+from core.redis_connection import RedisConnection
 from core.redis_watch import WatchedCalls
-from tests.conftest import MakeSettings
 from tests.servers import PlainServer
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[PlainServer]:
-    with PlainServer(tmp_path / "plain") as server:
-        yield server
-
-
-@pytest.fixture
-def connection(server: PlainServer, settings: MakeSettings) -> Iterator[RedisConnection]:
-    chosen = settings(redis_url=server.url, redis_timeout_seconds=0.5)
-    with open_redis(chosen) as connection:
-        yield connection
 
 
 @pytest.fixture
