@@ -158,7 +158,7 @@ def test_no_window_is_ever_above_a_limit(calls: Any) -> None:
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60 if real else 15,
+            max_examples=40 if real else 15,
             stateful_step_count=40 if real else 20,
             deadline=None,
             suppress_health_check=list(HealthCheck),
