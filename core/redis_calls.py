@@ -12,7 +12,7 @@ second on one thread and 2.2 to 4.2 times on eight; over TCP 1.2 to 2.2 and 2.8 
 What keeps it safe: a connection returns to the idle ones only after exactly one whole reply to
 each of its commands; anything else, KeyboardInterrupt included, closes it. One command alone may
 be told, that is sent without waiting: its reply is read before those to the connection's next
-commands, or when the connection is closed.
+commands, by `hear`, or when the connection is closed.
 """
 
 from __future__ import annotations
