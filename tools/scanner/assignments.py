@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 from .findings import Match
 from .judgement import judge
-from .mentions import KEYWORDS, beginning, mentions
+from .mentions import KEYWORDS, beginning
 from .names import GENERIC, PASSWORD, Meaning, meaning, provider
 from .shapes import digit_borders, wordiness, wordy
-from .syntax import VALUE_BEFORE, is_labelled, value_end, values_after
+from .syntax import LABELS, VALUE_BEFORE, is_quoted_soon, value_end, values_after
 
 IDENTIFIED = b"identified by"
 LITERALS = (*KEYWORDS, IDENTIFIED)
 
 _IDENTIFIED = re.compile(rb"[ ]{1,3}(?:PASSWORD[ ])?(\\{0,3}[\"'])", re.I)
 _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
+_OF_WORDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz -"
+_LABEL = 40
+# As in `"value": "...", "name": "..."`.
+_MAY_FOLLOW_VALUES = (b"name", b"key")
 # As far as any regex looks around a name.
 _BEFORE, _BEYOND = 640, 1792
 _REMEMBERED = 4
 _SHORTEST = 6
 _PLAIN = re.compile(rb"\d+|[^0-9A-Z%\x80-\xff]+|[^0-9a-z%\x80-\xff]+")
 _NUMBER = re.compile(rb"(?<![A-Za-z])[0-9]+(?![A-Za-z])")
-_TELLS = re.compile(rb".{0,5}[:=]|.{0,3} is", re.S)
+
+
+class _Name(NamedTuple):
+    """A name at `start` to `end`; one that is `labelled` stands after `name:` or its like."""
+
+    shown: str
+    start: int
+    end: int
+    means: Meaning
+    labelled: bool
 
 
 class Assignment(NamedTuple):
@@ -38,32 +52,28 @@ class Assignment(NamedTuple):
     means: Meaning
 
 
-def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
-    """Credentials in `data` that a name or a header gives away; `lower` is `data.lower()`."""
+def assignments(
+    data: bytes, lower: bytes, ends: list[int], present: Collection[bytes]
+) -> Iterator[Match]:
+    """Credentials in `data` that a name or a header gives away; `ends` are where such names end.
+
+    `lower` is `data.lower()`.
+    """
     seen: set[int] = set()
-    names: set[int] = set()
-    for keyword in KEYWORDS:
-        if keyword not in present:
+    # Text that repeats itself holds no more the second time.
+    barren: tuple[bytes, ...] = ()
+    for end in ends:
+        if barren and end >= _BEFORE and data.startswith(barren, end - _BEFORE):
             continue
-        # Text that repeats itself holds no more the second time.
-        barren: tuple[bytes, ...] = ()
-        for mention in mentions(lower, keyword):
-            at = mention.start()
-            if at >= _BEFORE and data.startswith(barren, at - _BEFORE):
-                continue
-            end = mention.end()
-            if end in names:
-                continue  # another word of the same name led here
-            names.add(end)
-            start = beginning(data, at)
-            means = _meaning(data[start:end])
-            if not means.kind:
-                continue
-            match = _first(data, _named(data, start, end, means), seen)
-            if match:
-                yield match
-            elif at >= _BEFORE:
-                barren = (data[at - _BEFORE : end + _BEYOND], *barren[: _REMEMBERED - 1])
+        start = beginning(data, end)
+        means = _meaning(data[start:end])
+        if not means.kind:
+            continue
+        match = _first(data, _named(data, start, end, means), seen)
+        if match:
+            yield match
+        elif end >= _BEFORE:
+            barren = (data[end - _BEFORE : end + _BEYOND], *barren[: _REMEMBERED - 1])
     if IDENTIFIED in present:
         at = lower.find(IDENTIFIED)
         while at >= 0:
@@ -74,7 +84,7 @@ def assignments(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterat
             at = lower.find(IDENTIFIED, at)
 
 
-def _first(data: bytes, found: Iterator[Assignment], seen: set[int]) -> Match | None:
+def _first(data: bytes, found: Iterable[Assignment], seen: set[int]) -> Match | None:
     for assignment in found:
         if assignment.start not in seen:
             match = _judged(data, assignment)
@@ -91,32 +101,56 @@ def _identified(data: bytes, after: int) -> Iterator[Assignment]:
         yield Assignment("identified by", found.end(), end, True, Meaning("password", PASSWORD))
 
 
-def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterator[Assignment]:
-    """The values of the name from `start` to `end`."""
-    if data[end] in b"\r\n" and not is_labelled(data, start):
-        return
+def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterable[Assignment]:
+    """The values of the name from `start` to `end`; nearly none has any."""
+    before = data[start - _LABEL if start > _LABEL else 0 : start]
     name = data[start:end]
-    if means.kind == "key" and data[start - 1 : start] == b" " and _TELLS.match(data, end):
-        words = _WORDS_BEFORE.search(data, max(0, start - 40), start)
-        if words:
-            name = words[0] + name
-            means = _meaning(name)
-    if not means.kind or (
-        data[start - 1 : start] == b":" and b"arn:" in data[max(0, start - 80) : start]
+    if means.kind == "key" and before.endswith(b" ") and _tells(data[end : end + 6]):
+        name, means = _with_words(before[len(before.rstrip(_OF_WORDS)) :], name)
+        if not means.kind:
+            return ()
+    follows = means.kind != "key" or is_quoted_soon(data, end)
+    label = before.rstrip(b" \t\"'\\:=").lower()
+    precedes = label.endswith(_MAY_FOLLOW_VALUES)
+    if not follows and not precedes:
+        return ()
+    labelled = precedes or label.endswith(LABELS)
+    if (data[end] in b"\r\n" and not labelled) or (
+        before.endswith(b":") and b"arn:" in data[max(0, start - 80) : start]
     ):
-        return
-    shown = name.decode("latin-1")
-    for value, quote, strict in values_after(data, start, end, means.kind == "key"):
-        stop = value_end(data, start, value, quote)
+        return ()
+    named = _Name(name.decode("latin-1"), start, end, means, labelled)
+    after = _after(data, named) if follows else ()
+    return chain(after, _before(data, named)) if precedes else after
+
+
+def _after(data: bytes, name: _Name) -> Iterator[Assignment]:
+    weak = name.means.kind == "key"
+    for value, quote, strict in values_after(data, name.start, name.end, weak, name.labelled):
+        stop = value_end(data, name.start, value, quote)
         if stop - value < _SHORTEST or _is_plain(data[value:stop]):
             continue
         if not strict or _stands_alone(data, value, stop, quote):
-            yield Assignment(shown, value, stop, bool(quote), means)
-    before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
-    if before.endswith((b"name", b"key")):
-        found = VALUE_BEFORE.search(data, max(0, start - 500), start)
-        if found:
-            yield Assignment(shown, *found.span("value"), True, means)
+            yield Assignment(name.shown, value, stop, bool(quote), name.means)
+
+
+def _before(data: bytes, name: _Name) -> Iterator[Assignment]:
+    found = VALUE_BEFORE.search(data, max(0, name.start - 500), name.start)
+    if found:
+        yield Assignment(name.shown, *found.span("value"), True, name.means)
+
+
+@lru_cache(4096)
+def _with_words(before: bytes, name: bytes) -> tuple[bytes, Meaning]:
+    """What stands before says of what a "key" is one."""
+    words = _WORDS_BEFORE.search(before)
+    if words:
+        name = words[0] + name
+    return name, _meaning(name)
+
+
+def _tells(following: bytes) -> bool:
+    return b"=" in following or b":" in following or b" is" in following
 
 
 @lru_cache(8192)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-from .rows import Row
+from .rows import Hint, Row
 
 _PRINTABLE = re.compile(rb"[\x09\x0a\x0d\x20-\x7e\x80-\xff]*")
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\xff\xfe", b"\xfe\xff")
@@ -34,7 +34,8 @@ _ENTRY = re.compile(
 )
 _MANIFEST = 300_000
 _KIND = b"kind"
-LITERALS = (_KIND,)
+_QUOTED = b"quoted-printable"
+LITERALS = (_KIND, _QUOTED)
 _HEADERS = 20_000
 
 
@@ -56,14 +57,14 @@ def pieces(
     yield from _in_rows(data, long_rows)
     yield from _percent(data)
     yield from _escapes(data)
-    if lower.find(b"quoted-printable", 0, _HEADERS) >= 0:
+    if _QUOTED in present and lower.find(_QUOTED, 0, _HEADERS) >= 0:
         import quopri
 
         yield Piece(0, len(data), "quoted-printable", quopri.decodestring(data))
 
 
 def _in_rows(data: bytes, long_rows: list[Row]) -> Iterator[Piece]:
-    done = refused = 0
+    done, refused = 0, -1
     for start, end, is_number in long_rows:
         if start < done:
             continue
@@ -79,14 +80,14 @@ def _in_rows(data: bytes, long_rows: list[Row]) -> Iterator[Piece]:
         if before == b"\\":
             start += 1
         elif before in (b"+", b"/"):
-            if refused and not data[refused:start].strip(_ALPHABET):
-                refused = end  # goes on with what was no text before
-                continue
             begin = max(0, start - _FARTHEST)
-            start = begin + len(data[begin:start].rstrip(_ALPHABET))
-        refused = end
-        if not _TEXT_BEGINS.match(data, start):
+            bare = len(data[begin:start].rstrip(_ALPHABET))
+            if begin and not bare:
+                continue  # begins too far before
+            start = begin + bare
+        if start == refused or not _TEXT_BEGINS.match(data, start):
             continue
+        refused = start
         head = data[start : start + 20].translate(_STANDARD)
         raw = binascii.a2b_base64(head.rstrip(b"=") + b"====")
         if (raw.isascii() and _PRINTABLE.fullmatch(raw)) or raw.startswith(_PACKED):
@@ -119,6 +120,18 @@ _HIGH_NIBBLES = frozenset(b"234567")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
+_OF_BASE64 = rb"[A-Za-z0-9+/_-]"
+HINTS = (
+    Hint(rb"(?:\A|[^A-Za-z0-9_-])(?:[2-7][0-9A-Fa-f]|0[9aAdD]){20}", 41, 0),
+    Hint(
+        rb"(?:\A|[^A-Za-z0-9+/]|\\%b)(?:(?:[CDI-Za-f]%b{3}){5}"
+        rb"|(?:H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8))%b{8})" % (_OF_BASE64, _OF_BASE64, _OF_BASE64),
+        22,
+        _FARTHEST,
+    ),
+)
+
+
 def _segments(data: bytes, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, int]]:
     """The stretches around each `pattern`, to the ends of their lines or some way off."""
     start, stop = 0, -1
@@ -141,11 +154,15 @@ def _stop(data: bytes, at: int) -> int:
 
 
 def _percent(data: bytes) -> Iterator[Piece]:
+    if b"%" not in data:
+        return
     for start, end in _segments(data, _PERCENT):
         yield Piece(start, end, "percent", unquote_to_bytes(data[start:end]))
 
 
 def _escapes(data: bytes) -> Iterator[Piece]:
+    if b"\\" not in data:
+        return
     for start, end in _segments(data, _ESCAPED):
         yield Piece(start, end, "escape", _ESCAPED.sub(_unescape, data[start:end]))
 

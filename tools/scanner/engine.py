@@ -22,7 +22,6 @@ from .findings import Match
 from .prefilter import Prefilter, without
 from .private_keys import LITERALS as OF_KEYS
 from .private_keys import private_keys
-from .rows import rows
 from .tables import LITERALS as OF_TABLES
 from .tables import Columns, csv_header, csv_rows, sql_rows
 from .tokens import LITERALS as OF_TOKENS
@@ -67,12 +66,12 @@ class Engine:
 
     def _scan(self, data: bytes, glued: bool, context: Context, depth: int) -> list[Match]:
         lower = data.lower()
-        long_rows = rows(data)
-        present = self.prefilter(lower)
+        leads = self.prefilter(data, lower)
+        present, long_rows = leads.present, leads.rows
         found = list(tokens(data, lower, long_rows, glued, present))
         found += private_keys(data, present)
         found += addresses(data, lower, present)
-        found += assignments(data, lower, present)
+        found += assignments(data, lower, leads.mentions, present)
         found += sql_rows(data, lower, present)
         found += _in_table(data, context)
         for rule in self.custom:

@@ -7,7 +7,7 @@ tells before Python has to look.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 # Each with how a word goes on that only begins like it, or that a name ends in which holds none.
 _WORDS = {
@@ -23,7 +23,8 @@ KEYWORDS = tuple(_WORDS)
 
 _LONGEST_NAME = 48
 NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
-_OF_NAMES = frozenset(NAME_CHARACTERS)
+# As far before a name's end as its keyword and what stands before that may begin.
+_FARTHEST = 2 * _LONGEST_NAME
 _HEX_PAIR = re.compile(rb"[2-7][0-9A-Fa-f]")
 _NO_SENTENCE_ENDS = rb"(?<!\.)"
 _NO_LIST = rb"(?!, )"
@@ -34,8 +35,14 @@ _SAYS_ABOUT_IT = (
 )
 # A count, as in `tokens_used=51`.
 _NO_NUMBER = rb"(?!\\{0,3}[\"']?[ \t]?[:=][ \t]?[0-9]{1,9}[\s,;})\]&])"
-# Another word follows, unless it says what the value "is" or a sign stands further on.
-_NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![^=:]{0,34}[=:]))"
+# A plain word is its value, as `judgement` would find: no other kind is as frequent.
+_WORD = rb"(?:[a-z]{1,11}|[a-z]{1,40}(?:[._][a-z]{1,40}){1,4})"
+_NO_WORD = (
+    rb"(?!\\{0,3}[\"']?[ \t]?[:=]{1,3}[ \t]?(?:\\{0,3}[\"']%b\\{0,3}[\"']"
+    rb"|%b(?:[,;)}\]\r\n]|\((?![ \t\r\n]{0,20}[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD)
+)
+# Another word follows, unless it says what the value "is" or of what type it is.
+_NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![ \t]{0,3}[=:]))"
 
 
 def _mention(keyword: bytes) -> re.Pattern[bytes]:
@@ -44,24 +51,57 @@ def _mention(keyword: bytes) -> re.Pattern[bytes]:
     may_follow = b"(?=[\"'`%b*=:> \\t\\r\\n,|\\\\&%%<?\\]])" % bracket
     goes_on = b"(?!%b)" % _WORDS[keyword] if _WORDS[keyword] else b""
     rest_of_name = b"[a-z0-9_.\\-]{0,%d}+" % (_LONGEST_NAME - 1)
-    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_NUMBER + _NO_PROSE
+    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_NUMBER + _NO_WORD + _NO_PROSE
     return re.compile(keyword + goes_on + _SAYS_ABOUT_IT + rest_of_name + may_follow + none)
 
 
 _MENTIONS = {keyword: _mention(keyword) for keyword in KEYWORDS}
 
 
-def mentions(lower: bytes, keyword: bytes) -> Iterator[re.Match[bytes]]:
-    """Each `keyword` with the rest of the name that it is a part of."""
-    return _MENTIONS[keyword].finditer(lower)
+# Hyperscan knows no lookaround, so there what must not follow is said by what may; what it reports
+# too much is refused afterwards. First where the name goes on or ends with a sign.
+_MAY_FOLLOW = {
+    b"key": rb"(?:[^ _\-s]|s[^ _\-]|s?[_\-](?:[^i]|i[^d]|id[a-z0-9_.\-]))",
+    b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-])",
+    b"secret": rb"[^ a]",
+    b"pass": rb"(?:[^ aeipt]|a[^g]|e[^dsn]|i[^nv]|p[^o]|t[^h])",
+    b"pwd": b"[^ ]",
+    b"auth": rb"(?:[^ o]|o[^r]|ori)",
+    b"cred": rb"[^ i]",
+}
+# Then where a space follows. No two mentions end in one place, for it would report only the first.
+_MAY_FOLLOW_A_SPACE = (
+    rb" (?:[^a-z]|\z)",
+    rb" (?:[a-z]{12}|[a-z]{1,11}(?:[^a-z ]|\z)|(?:is|was|to|or) |[a-z]{1,11} [ \t]{0,3}[=:])",
+)
+HINTS = tuple(
+    (keyword, keyword + (b"s?" if plural and keyword == b"key" else b"") + follows)
+    for keyword in KEYWORDS
+    for plural, follows in (
+        (False, _MAY_FOLLOW[keyword]),
+        *((True, follows) for follows in _MAY_FOLLOW_A_SPACE),
+    )
+)
 
 
-def beginning(data: bytes, at: int) -> int:
-    """Where the name begins that holds a keyword at `at`."""
-    if not at or data[at - 1] not in _OF_NAMES:
-        return at
-    head = data[max(0, at - _LONGEST_NAME) : at]
-    start = at - len(head) + len(head.rstrip(NAME_CHARACTERS))
-    if data[start - 1 : start] == b"%" and _HEX_PAIR.match(data, start, at):
+def mentions_at(lower: bytes, keyword: bytes, starts: Iterable[int]) -> list[int]:
+    """Where the names end that may be given a value, of those with `keyword` at `starts`."""
+    match = _MENTIONS[keyword].match
+    return [found.end() for start in starts if (found := match(lower, start))]
+
+
+def mentions(lower: bytes, keywords: Iterable[bytes] = KEYWORDS) -> list[int]:
+    """Where the names end that hold one of `keywords` and may be given a value."""
+    ends: set[int] = set()
+    for keyword in keywords:
+        ends.update([found.end() for found in _MENTIONS[keyword].finditer(lower)])
+    return sorted(ends)
+
+
+def beginning(data: bytes, end: int) -> int:
+    """Where the name begins that ends at `end`."""
+    head = data[end - _FARTHEST if end > _FARTHEST else 0 : end]
+    start = end - len(head) + len(head.rstrip(NAME_CHARACTERS))
+    if data[start - 1 : start] == b"%" and _HEX_PAIR.match(data, start, end):
         start += 2  # a sign that a URL encodes, as %22
     return start

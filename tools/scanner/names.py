@@ -152,4 +152,5 @@ def provider(text: str) -> Rule | None:
 
 
 PROVIDER_RULES = tuple(rule for _, rule in _PROVIDERS)
-PROVIDER_WORDS = tuple(word.encode() for word, _ in _PROVIDERS)
+PROVIDERS_BY_WORD = {word.encode(): rule for word, rule in _PROVIDERS}
+PROVIDER_WORDS = tuple(PROVIDERS_BY_WORD)

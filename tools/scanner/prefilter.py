@@ -1,15 +1,33 @@
-"""Says which of the literals that the detectors look for occur in a text at all.
+"""Says where in a text the detectors have to look.
 
-With `hyperscan` installed they are found in one pass; without it every detector looks for its own
-in all but short texts. What is found is the same.
+With `hyperscan` installed that is told in one pass; without it each kind of place is searched for
+by itself. What is found is the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from importlib import import_module
-from typing import Any
+from typing import Any, NamedTuple
+
+from .mentions import KEYWORDS, mentions
+from .rows import Row, rows
+
+
+class Leads(NamedTuple):
+    """Where the detectors have to look in a text.
+
+    `present` are the literals that may occur, `mentions` the ends of the names that may have a
+    value, `rows` those that may hold a token or encoded text.
+    """
+
+    present: Collection[bytes]
+    mentions: list[int]
+    rows: list[Row]
+
+
+# Given a text and the same in lower case.
+Prefilter = Callable[[bytes, bytes], Leads]
 
 
 class Everything(Collection[bytes]):
@@ -25,7 +43,6 @@ class Everything(Collection[bytes]):
         return 0
 
 
-Prefilter = Callable[[bytes], Collection[bytes]]
 _EVERYTHING = Everything()
 # To ask for all literals costs less than to start every detector.
 _SHORT = 2**9
@@ -35,46 +52,20 @@ _LITTLE = 2**19
 
 def without(literals: Sequence[bytes]) -> Prefilter:
     """Leaves the search to the detectors, unless a text is short. Goes to other processes whole."""
-    return partial(_if_short, tuple(literals))
+    return partial(_searched, tuple(literals))
 
 
-def _if_short(literals: Sequence[bytes], lower: bytes) -> Collection[bytes]:
+def _searched(literals: Sequence[bytes], data: bytes, lower: bytes) -> Leads:
     if len(lower) > _SHORT:
-        return _EVERYTHING
-    return [literal for literal in literals if literal in lower]
-
-
-def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
-    """Searches for all `literals`, which are lower case, at once.
-
-    Raises:
-        ImportError: hyperscan is not installed.
-    """
-    hyperscan = import_module("hyperscan")
-    database = hyperscan.Database()
-    escaped = [b"".join(b"\\x%02x" % byte for byte in literal) for literal in literals]
-    database.compile(
-        expressions=escaped,
-        ids=list(range(len(literals))),
-        elements=len(literals),
-        flags=[hyperscan.HS_FLAG_SINGLEMATCH] * len(literals),
-    )
-    scratch = hyperscan.Scratch(database)
-
-    def present(lower: bytes) -> Collection[bytes]:
-        found: set[bytes] = set()
-        database.scan(
-            lower,
-            match_event_handler=lambda id, begin, end, flags, context: found.add(literals[id]),
-            scratch=scratch,
-        )
-        return found
-
-    return present
+        return Leads(_EVERYTHING, mentions(lower), rows(data))
+    present = [literal for literal in literals if literal in lower]
+    return Leads(present, mentions(lower, [k for k in KEYWORDS if k in present]), rows(data))
 
 
 def best(literals: Sequence[bytes]) -> Prefilter:
     """Hyperscan's where it is installed."""
+    from .one_pass import with_hyperscan
+
     try:
         return with_hyperscan(literals)
     except ImportError:
@@ -85,12 +76,12 @@ def in_time(literals: Sequence[bytes]) -> Prefilter:
     """The best one, as soon as there is enough to scan that it is worth its start."""
     chosen, seen = without(literals), 0
 
-    def present(lower: bytes) -> Collection[bytes]:
+    def leads(data: bytes, lower: bytes) -> Leads:
         nonlocal chosen, seen
         if seen <= _LITTLE:
             seen += len(lower)
             if seen > _LITTLE:
                 chosen = best(literals)
-        return chosen(lower)
+        return chosen(data, lower)
 
-    return present
+    return leads

@@ -57,7 +57,8 @@ _OPENS = re.compile(rb"[\"']?[ \t]{0,8}(?:[:=][ \t]{0,8}(?:\{|\r?\n)|\{)")
 _PAIR = re.compile(
     rb"[ \t]{0,3}=?[ \t]{0,3}\(\s{0,20}[\"'][^\"'\n]{1,64}[\"'],\s{0,20}(?P<quote>[\"'])"
 )
-_IS_A_NAME = tuple(
+# What stands before a name where its value is told of elsewhere, as in `name: API_KEY`.
+LABELS = tuple(
     b"name key variable field header env label parameter id secret setting option var".split()
 )
 _SPACED = re.compile(b"[\"'*]{0,2}[ \\t]{1,40}(?:(?:is|was|to)[ :]{1,3}|-p[ ]?)?(%b)?" % _QUOTE)
@@ -75,15 +76,18 @@ _SETS_A_LINE = re.compile(
 _QUOTES = re.compile(rb"[\"'`&%]")
 
 
+def is_quoted_soon(data: bytes, end: int) -> bool:
+    """Whether a quote stands near behind a name, as a weak one needs."""
+    return _QUOTES.search(data, end, end + 30) is not None
+
+
 def values_after(
-    data: bytes, start: int, end: int, weak: bool
+    data: bytes, start: int, end: int, weak: bool, labelled: bool
 ) -> Iterator[tuple[int, bytes | None, bool]]:
     """Where the value of the name at `start` to `end` may begin, its quote, and whether strict.
 
     A strict place is one that much else than values stand in.
     """
-    if weak and not _QUOTES.search(data, end, end + 30):
-        return
     found = _ASSIGNED.match(data, end)
     if found and (found[1] or not weak):
         yield found.end(), found[1], False
@@ -109,7 +113,7 @@ def values_after(
             yield pair.end(), pair["quote"], False
         return
     opens = (b"{" in following or b"\n" in following[:6]) and _OPENS.match(data, end)
-    if opens or is_labelled(data, start):
+    if opens or labelled:
         beside = _BESIDE.match(data, end)
         if beside:
             yield beside.end(), beside[1], False
@@ -118,12 +122,6 @@ def values_after(
         found = _SPACED.match(data, end)
         if found:
             yield found.end(), found[1], data[start : start + 1] != b"-"
-
-
-def is_labelled(data: bytes, start: int) -> bool:
-    """Whether something like `name:` stands before, so that the value is told of elsewhere."""
-    before = data[max(0, start - 40) : start].rstrip(b" \t\"'\\:=").lower()
-    return before.endswith(_IS_A_NAME)
 
 
 def _sets_a_line(data: bytes, name_start: int) -> bool:

@@ -13,9 +13,9 @@ from .checks import is_documented
 from .findings import Match, Rule
 from .judgement import judge
 from .mentions import NAME_CHARACTERS
-from .names import PROVIDER_WORDS, Meaning, meaning, provider
+from .names import PROVIDER_WORDS, PROVIDERS_BY_WORD, Meaning, meaning, provider
 from .providers import LLM_TOKENS
-from .rows import Row
+from .rows import Hint, Row, Stretch
 from .services import SERVICE_TOKENS
 from .shapes import classes, is_hex, looks_random
 from .token_rule import TokenRule
@@ -64,6 +64,37 @@ _RULES_BY_BEGINNING = _table(_BEGINNING)
 _ANCHORS = re.compile(
     b"|".join(re.escape(a) for a in sorted(_RULES_OF, key=len, reverse=True) if a not in _SEARCHED)
 )
+
+# All anchors but this stand before more of the credential.
+_LAST = b"-us"
+_GOES_ON = 8
+HINTS = (
+    *(
+        Hint(
+            re.escape(anchor) + (b"" if anchor == _LAST else b"[A-Za-z0-9_+/=.-]{%d}" % _GOES_ON),
+            len(anchor) + _GOES_ON,
+            _BEFORE_ROW,
+        )
+        for anchor in _RULES_OF
+        if anchor not in _SEARCHED
+    ),
+    Hint(rb"[Bb][Ee][Aa][Rr][Ee][Rr] [\w-]{20}", 27, 0),
+)
+
+
+def told_of(lower: bytes, present: Collection[bytes]) -> Iterator[Stretch]:
+    """Where rows may begin that are keys by what is said before them."""
+    words = {word for word in PROVIDER_WORDS if word in present}
+    if not words:
+        return
+    # AWS alone tells of nothing.
+    if any(PROVIDERS_BY_WORD[word].id == _SECRET_ACCESS_KEY.id for word in words):
+        words = {w for w in words if PROVIDERS_BY_WORD[w].id != _SECRET_ACCESS_KEY.id} | {b"secret"}
+    for word in words:
+        at = lower.find(word)
+        while at >= 0:
+            yield at, at + _CONTEXT + _GOES_ON
+            at = lower.find(word, at + 1)
 
 
 def tokens(

@@ -1,0 +1,64 @@
+"""Finds all leads of a text in one pass, with hyperscan."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib import import_module
+
+from . import decoding, tokens
+from .mentions import HINTS as OF_MENTIONS
+from .mentions import mentions_at
+from .prefilter import Leads, Prefilter
+from .rows import Stretch, rows
+
+_HINTS = (*tokens.HINTS, *decoding.HINTS)
+
+
+def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
+    """Searches for `literals`, which are lower case, and all other leads at once.
+
+    Raises:
+        ImportError: hyperscan is not installed.
+    """
+    hyperscan = import_module("hyperscan")
+    once = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_CASELESS
+    mentioned = hyperscan.HS_FLAG_SOM_LEFTMOST | hyperscan.HS_FLAG_CASELESS
+    patterns = [
+        *((hint.pattern, hyperscan.HS_FLAG_DOTALL) for hint in _HINTS),
+        *((pattern, mentioned) for _, pattern in OF_MENTIONS),
+        *((b"".join(b"\\x%02x" % byte for byte in literal), once) for literal in literals),
+    ]
+    of_mentions = len(_HINTS)
+    of_literals = of_mentions + len(OF_MENTIONS)
+    database = hyperscan.Database()
+    database.compile(
+        expressions=[pattern for pattern, _ in patterns],
+        ids=list(range(len(patterns))),
+        elements=len(patterns),
+        flags=[flags for _, flags in patterns],
+    )
+    scratch = hyperscan.Scratch(database)
+
+    def leads(data: bytes, lower: bytes) -> Leads:
+        found: defaultdict[int, list[int]] = defaultdict(list)
+
+        def hit(id: int, start: int, end: int, flags: int, context: None) -> None:
+            found[id].append(start if of_mentions <= id < of_literals else end)
+
+        database.scan(data, match_event_handler=hit, scratch=scratch)
+        present: set[bytes] = set()
+        mentions: set[int] = set()
+        stretches: list[Stretch] = []
+        for id, places in found.items():
+            if id >= of_literals:
+                present.add(literals[id - of_literals])
+            elif id >= of_mentions:
+                mentions.update(mentions_at(lower, OF_MENTIONS[id - of_mentions][0], places))
+            else:
+                _, width, reach = _HINTS[id]
+                stretches += [(end - width, end + reach) for end in places]
+        stretches += tokens.told_of(lower, present)
+        return Leads(present, sorted(mentions), rows(data, stretches))
+
+    return leads
