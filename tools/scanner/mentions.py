@@ -63,11 +63,11 @@ _MENTIONS = {keyword: _mention(keyword) for keyword in KEYWORDS}
 _MAY_FOLLOW = {
     b"key": rb"(?:[^ _\-s]|s[^ _\-]|s?[_\-](?:[^i]|i[^d]|id[a-z0-9_.\-]))",
     b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-])",
-    b"secret": rb"[^ a]",
-    b"pass": rb"(?:[^ aeipt]|a[^g]|e[^dsn]|i[^nv]|p[^o]|t[^h])",
+    b"secret": rb"(?:[^ a]|a[^r]|ar[^y])",
+    b"pass": rb"(?:[^ aeipt]|a(?:[^g]|g[^e])|e[^ds]|i(?:[^nv]|n[^g]|v[^e])|p(?:[^o]|o[^r])|t(?:[^h]|h[^r]))",
     b"pwd": b"[^ ]",
     b"auth": rb"(?:[^ o]|o[^r]|ori)",
-    b"cred": rb"[^ i]",
+    b"cred": rb"(?:[^ i]|i[^bt])",
 }
 # Then where a space follows. No two mentions end in one place, for it would report only the first.
 _MAY_FOLLOW_A_SPACE = (

@@ -76,9 +76,9 @@ def rows(data: bytes, stretches: Iterable[Stretch] | None = None) -> list[Row]:
 
 def _whole_rows(data: bytes, stretches: Iterable[Stretch]) -> Iterator[Stretch]:
     """The stretches in order, none twice, each from the beginning of a row to the end of one."""
-    done = 0
+    done, length = 0, len(data)
     for begin, stop in sorted(stretches):
-        if stop > done:
+        if stop > done and begin < length:
             begin = max(begin, done)
             step, full = _STEP, True
             while full and begin > done:

@@ -47,7 +47,7 @@ _NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0
 _BEFORE_VALUES = frozenset(b"\"'=:( \t\r\n\f\v")
 _LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
 _CONTEXT = 160
-_SPACE = 32
+_SPACE, _NEWLINE = 32, 10
 _BEARER = re.compile(rb"[\w.~+/-]{20,4000}={0,2}")
 BEARER = Rule("bearer-token", "Bearer token")
 
@@ -107,7 +107,7 @@ def tokens(
     """Credentials of a known shape in `data`, whose rows the caller has found."""
     providers = any(word in present for word in PROVIDER_WORDS)
     for start, end, is_number in long_rows:
-        before = data[start - 1]
+        before = data[start - 1] if start else _NEWLINE
         if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
             yield from _bearer(data, start)
         if is_number and before != _DOT:

@@ -1,0 +1,88 @@
+"""Where hyperscan tells the scanner to look, the standard library would have found the same."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.tools.scanner.credentials import KINDS, Fake
+from tools.scanner.engine import LITERALS, Engine
+from tools.scanner.prefilter import Prefilter, best, without
+from tools.scanner.rows import rows
+
+_WORDS = [
+    *(b"key", b"keys", b"token", b"tokens", b"secret", b"pass", b"pwd", b"auth", b"cred"),
+    *(b"word", b"or", b"iz", b"it", b"ary", b"ing", b"age", b"_", b"-", b".", b"id", b"ids"),
+    *(b" ", b"  ", b"\t", b"=", b": ", b"'", b'"', b",", b"\n", b"(", b"{", b"\\", b"\\n", b"%3D"),
+    *(b"is ", b"to ", b"for ", b"str ", b"name", b"value", b"env ", b"Bearer ", b"12", b"1" * 12),
+    *(b"azure ", b"aws ", b"mistral=", b"secret_access", b"s.", b"hvs.", b"/", b"+", b"<", b">"),
+]
+# Short texts are searched in another way.
+_PADDING = b" " * 600
+
+
+def _drawn(fake: Fake) -> bytes:
+    secret = str(fake.choice(KINDS).make(fake)).encode()
+    return fake.choice(
+        (
+            secret,
+            base64.b64encode(b"api_key = '" + secret + b"'"),
+            (b"password=" + secret).hex().encode(),
+            fake.alnum(fake.choice((8, 20, 24, 32, 40, 43))).encode(),
+            fake.hex(fake.choice((16, 32, 40, 64))).encode(),
+        )
+    )
+
+
+_TEXTS = st.lists(
+    st.sampled_from(_WORDS) | st.integers(0, 10**6).map(Fake).map(_drawn), max_size=30
+).map(lambda parts: b"".join(parts) + _PADDING)
+
+
+@pytest.fixture(scope="module")
+def prefilters() -> tuple[Prefilter, Prefilter]:
+    pytest.importorskip("hyperscan")
+    return without(LITERALS), best(LITERALS)
+
+
+@given(_TEXTS)
+@settings(max_examples=300, deadline=None)
+def test_one_pass_sees_what_a_search_sees(
+    prefilters: tuple[Prefilter, Prefilter], text: bytes
+) -> None:
+    searched, seen = (prefilter(text, text.lower()) for prefilter in prefilters)
+    assert seen.mentions == searched.mentions
+    assert set(seen.rows) <= set(searched.rows)
+    assert all(literal in text.lower() for literal in seen.present)
+
+
+@given(_TEXTS, st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_findings_are_the_same(
+    prefilters: tuple[Prefilter, Prefilter], text: bytes, glued: bool
+) -> None:
+    searched, seen = (Engine(prefilter=prefilter).scan(text, glued) for prefilter in prefilters)
+    assert [tuple(match) for match in seen] == [tuple(match) for match in searched]
+
+
+@given(_TEXTS, st.lists(st.tuples(st.integers(-20, 900), st.integers(0, 300)), max_size=8))
+def test_rows_near_a_place_are_rows_of_the_whole(
+    text: bytes, places: list[tuple[int, int]]
+) -> None:
+    stretches = [(begin, begin + length) for begin, length in places]
+    every = rows(text)
+    near = rows(text, stretches)
+    assert near == sorted(set(near))
+    assert set(near) <= set(every)
+    for row in every:
+        if any(begin < row[1] and row[0] < stop for begin, stop in stretches):
+            assert row in near
+
+
+def test_a_row_as_long_as_the_text_is_read_once() -> None:
+    text = b"sk-" * 400_000
+    stretches = [(at, at + 12) for at in range(0, len(text), 3)]
+    assert rows(text, stretches) == rows(text)
