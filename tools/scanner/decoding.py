@@ -121,12 +121,13 @@ _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 _OF_BASE64 = rb"[A-Za-z0-9+/_-]"
+_BEFORE_BASE64 = rb"(?:\A|[^A-Za-z0-9+/]|\\%b)" % _OF_BASE64
 HINTS = (
-    Hint(rb"(?:\A|[^A-Za-z0-9_-])(?:[2-7][0-9A-Fa-f]|0[9aAdD]){20}", 41, 0),
+    Hint(rb"(?:\A|[^A-Za-z0-9_-])(?:[2-7][0-9A-Fa-f]|0[9aAdD]){8}", 17, 0),
+    Hint(rb"%b(?:[CDI-Za-f]%b{3}){5}" % (_BEFORE_BASE64, _OF_BASE64), 22, _FARTHEST),
     Hint(
-        rb"(?:\A|[^A-Za-z0-9+/]|\\%b)(?:(?:[CDI-Za-f]%b{3}){5}"
-        rb"|(?:H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8))%b{8})" % (_OF_BASE64, _OF_BASE64, _OF_BASE64),
-        22,
+        rb"%b(?:H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8))%b{8}" % (_BEFORE_BASE64, _OF_BASE64),
+        14,
         _FARTHEST,
     ),
 )

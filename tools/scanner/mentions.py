@@ -64,7 +64,8 @@ _MAY_FOLLOW = {
     b"key": rb"(?:[^ _\-s]|s[^ _\-]|s?[_\-](?:[^i]|i[^d]|id[a-z0-9_.\-]))",
     b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-])",
     b"secret": rb"(?:[^ a]|a[^r]|ar[^y])",
-    b"pass": rb"(?:[^ aeipt]|a(?:[^g]|g[^e])|e[^ds]|i(?:[^nv]|n[^g]|v[^e])|p(?:[^o]|o[^r])|t(?:[^h]|h[^r]))",
+    b"pass": rb"(?:[^ aeipt]|a(?:[^g]|g[^e])|e[^ds]|i(?:[^nv]|n[^g]|v[^e])"
+    rb"|p(?:[^o]|o[^r])|t(?:[^h]|h[^r]))",
     b"pwd": b"[^ ]",
     b"auth": rb"(?:[^ o]|o[^r]|ori)",
     b"cred": rb"(?:[^ i]|i[^bt])",

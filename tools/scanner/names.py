@@ -60,7 +60,9 @@ _ABOUT_ANYWHERE = words("""
     expiration ttl arn
 """)
 # A token against forged requests stands in every page.
-_FORGERY = ("csrf", "xsrf", "authenticitytoken", "requestverificationtoken", "antiforgery")
+_FORGERY = re.compile("csrf|xsrf|authenticitytoken|requestverificationtoken|antiforgery")
+# Says nothing of what a value is.
+_NEUTRAL_ENDS = words("value val str string b base plain raw v")
 # A token of such a thing only marks a place in it.
 _PLACES = words("page next continuation cursor start resume sync upload prev previous position")
 _PROVIDERS = (
@@ -92,6 +94,9 @@ class Meaning(NamedTuple):
     rule: Rule = GENERIC
 
 
+_NOTHING = Meaning("")
+
+
 def words_of(name: str) -> list[str]:
     """The words of a name in any spelling.
 
@@ -105,26 +110,17 @@ def words_of(name: str) -> list[str]:
 def meaning(name: str) -> Meaning:
     """What a variable, field, header or column called `name` holds."""
     spelt = [word for word in words_of(name)[-8:] if not word.isdigit()]
-    while spelt and spelt[-1] in {
-        "value",
-        "val",
-        "str",
-        "string",
-        "b",
-        "base",
-        "plain",
-        "raw",
-        "v",
-    }:
+    while spelt and spelt[-1] in _NEUTRAL_ENDS:
         spelt.pop()
-    if not spelt:
-        return Meaning("")
-    joined = name.lower().replace("_", "")
-    if any(mark in joined for mark in _FORGERY):
-        return Meaning("")
-    about = spelt[-1] in _ABOUT or (len(spelt) > 1 and spelt[-2] in _PLACES)
-    if about or _ABOUT_ANYWHERE.intersection(spelt):
-        return Meaning("")
+    # By cost: most names tell of no secret.
+    if (
+        not spelt
+        or spelt[-1] in _ABOUT
+        or not _ABOUT_ANYWHERE.isdisjoint(spelt)
+        or (len(spelt) > 1 and spelt[-2] in _PLACES)
+        or _FORGERY.search(name.lower().replace("_", ""))
+    ):
+        return _NOTHING
     rule = provider(name)
     last, before = spelt[-1], spelt[:-1]
     joined = "".join(spelt[-2:])
@@ -133,24 +129,27 @@ def meaning(name: str) -> Meaning:
     if last in _SECRET or joined in _SECRET or last.endswith(("apikey", "secret", "token")):
         return Meaning("secret", rule or GENERIC)
     if last in {"key", "keys"}:
-        if _KEY_OF.intersection(before) or rule:
+        if rule or not _KEY_OF.isdisjoint(before):
             return Meaning("secret", rule or GENERIC)
         return Meaning("key", GENERIC)
-    if _PASSWORD.intersection(before) or any(w.endswith("password") for w in before):
+    if not _PASSWORD.isdisjoint(before) or any(w.endswith("password") for w in before):
         return Meaning("password", PASSWORD)
-    if _SECRET.intersection(before) or (
-        "key" in before and _KEY_OF.intersection(before[: before.index("key")])
+    if not _SECRET.isdisjoint(before) or (
+        "key" in before and not _KEY_OF.isdisjoint(before[: before.index("key")])
     ):
         return Meaning("secret", rule or GENERIC)
-    return Meaning("")
+    return _NOTHING
 
 
 def provider(text: str) -> Rule | None:
     """The rule of the first provider named in `text` that has keys without a shape of their own."""
     lower = text.lower()
+    if not _ANY_PROVIDER.search(lower):
+        return None
     return next((rule for word, rule in _PROVIDERS if word in lower), None)
 
 
+_ANY_PROVIDER = re.compile("|".join(word for word, _ in _PROVIDERS))
 PROVIDER_RULES = tuple(rule for _, rule in _PROVIDERS)
 PROVIDERS_BY_WORD = {word.encode(): rule for word, rule in _PROVIDERS}
 PROVIDER_WORDS = tuple(PROVIDERS_BY_WORD)

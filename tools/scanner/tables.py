@@ -59,18 +59,24 @@ def csv_header(data: bytes) -> tuple[Columns, int] | None:
         return None
     line = data[begin:end].rstrip(b"\r")
     for delimiter in _DELIMITERS:
-        parts = line.strip(b"|").split(delimiter)
-        if len(parts) < 2:
+        if delimiter not in line:
             continue
-        cells = [_CELL.fullmatch(part) for part in parts]
-        if not all(cells):
-            continue
-        columns = Columns(
-            tuple(cell[1].decode("latin-1").strip() for cell in cells if cell), delimiter
-        )
-        if columns.tell():
+        names = _header(line.strip(b"|").split(delimiter))
+        columns = Columns(names, delimiter)
+        if len(names) > 1 and columns.tell():
             return columns, end + 1
     return None
+
+
+def _header(cells: list[bytes]) -> tuple[str, ...]:
+    """What stands in `cells`, if each holds a name; nothing otherwise."""
+    names = []
+    for cell in cells:
+        found = _CELL.fullmatch(cell)
+        if not found:
+            return ()
+        names.append(found[1].decode("latin-1").strip())
+    return tuple(names)
 
 
 def csv_rows(data: bytes, columns: Columns, start: int, stop: int | None = None) -> Iterator[Match]:

@@ -23,6 +23,10 @@ from .values import stands_for_a_secret, stands_in_token
 
 RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 
+_PROVIDER_WORDS = frozenset(PROVIDER_WORDS)
+_WORDS_FOR_AWS = frozenset(
+    word for word, rule in PROVIDERS_BY_WORD.items() if rule.id == "aws-secret-access-key"
+)
 # What follows these anchors may have no long row in it, so they are searched for by themselves.
 _SEARCHED = (b"ABSK", b"hooks.slack.com/", b"/api/webhooks/")
 LITERALS = (*(literal.lower() for literal in _SEARCHED), *PROVIDER_WORDS)
@@ -65,13 +69,18 @@ _ANCHORS = re.compile(
     b"|".join(re.escape(a) for a in sorted(_RULES_OF, key=len, reverse=True) if a not in _SEARCHED)
 )
 
-# All anchors but this stand before more of the credential.
-_LAST = b"-us"
-_GOES_ON = 8
+# A short anchor must stand before more of a credential, as all of these do but one.
+_SHORT, _LAST, _GOES_ON = 4, b"-us", 8
+
+
+def _goes_on(anchor: bytes) -> bool:
+    return len(anchor) <= _SHORT and anchor != _LAST
+
+
 HINTS = (
     *(
         Hint(
-            re.escape(anchor) + (b"" if anchor == _LAST else b"[A-Za-z0-9_+/=.-]{%d}" % _GOES_ON),
+            re.escape(anchor) + (b"[A-Za-z0-9_+/=.-]{%d}" % _GOES_ON if _goes_on(anchor) else b""),
             len(anchor) + _GOES_ON,
             _BEFORE_ROW,
         )
@@ -84,12 +93,12 @@ HINTS = (
 
 def told_of(lower: bytes, present: Collection[bytes]) -> Iterator[Stretch]:
     """Where rows may begin that are keys by what is said before them."""
-    words = {word for word in PROVIDER_WORDS if word in present}
+    words = _PROVIDER_WORDS.intersection(present)
     if not words:
         return
-    # AWS alone tells of nothing.
-    if any(PROVIDERS_BY_WORD[word].id == _SECRET_ACCESS_KEY.id for word in words):
-        words = {w for w in words if PROVIDERS_BY_WORD[w].id != _SECRET_ACCESS_KEY.id} | {b"secret"}
+    if not words.isdisjoint(_WORDS_FOR_AWS):
+        # They alone tell of nothing.
+        words = (words - _WORDS_FOR_AWS) | {b"secret"}
     for word in words:
         at = lower.find(word)
         while at >= 0:
@@ -105,15 +114,18 @@ def tokens(
     present: Collection[bytes],
 ) -> Iterator[Match]:
     """Credentials of a known shape in `data`, whose rows the caller has found."""
-    providers = any(word in present for word in PROVIDER_WORDS)
+    providers: bool | None = None
     for start, end, is_number in long_rows:
         before = data[start - 1] if start else _NEWLINE
         if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
             yield from _bearer(data, start)
         if is_number and before != _DOT:
             # No anchor is a number or in one.
-            if providers and end - start == _LENGTH_OF_NUMBERS:
-                yield from _by_context(data, start, end)
+            if end - start == _LENGTH_OF_NUMBERS:
+                if providers is None:
+                    providers = any(word in present for word in PROVIDER_WORDS)
+                if providers:
+                    yield from _by_context(data, start, end)
             continue
         if (glued and data[start : start + 2] not in _SYMBOLS) or (
             before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)
@@ -127,6 +139,8 @@ def tokens(
                 yield from _around(data, rules, start, glued)
         length = end - start
         if length in _LENGTHS_BY_CONTEXT and _may_be_a_key(data, start, end):
+            if providers is None:
+                providers = any(word in present for word in PROVIDER_WORDS)
             if providers:
                 yield from _by_context(data, start, end)
         elif length >= _LENGTH_OF_INNER_ANCHORS:
