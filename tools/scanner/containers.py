@@ -8,6 +8,9 @@ FREE = 64 * 2**20
 RATIO = 200
 
 
+_BEGINNINGS = frozenset((b"\x1f", b"B", b"\xfd", b"\x5d", b"P", b"\x78"))
+
+
 class TooLarge(Exception):
     """What came out of an archive is out of all proportion to it."""
 
@@ -29,6 +32,8 @@ class Budget:
 
 def kind_of(head: bytes, name: str) -> str:
     """ "gzip", "bzip2", "xz", "zlib", "zip", "tar" or ""."""
+    if head[:1] not in _BEGINNINGS and head[257:262] != b"ustar" and not name.endswith(".tar"):
+        return ""  # as nearly every file
     if head.startswith(b"\x1f\x8b\x08"):
         return "gzip"
     if head.startswith(b"BZh") and head[4:10] == b"\x31\x41\x59\x26\x53\x59":

@@ -144,12 +144,12 @@ def meaning(name: str) -> Meaning:
 def provider(text: str) -> Rule | None:
     """The rule of the first provider named in `text` that has keys without a shape of their own."""
     lower = text.lower()
-    if not _ANY_PROVIDER.search(lower):
-        return None
-    return next((rule for word, rule in _PROVIDERS if word in lower), None)
+    for word, rule in _PROVIDERS:
+        if word in lower:
+            return rule
+    return None
 
 
-_ANY_PROVIDER = re.compile("|".join(word for word, _ in _PROVIDERS))
 PROVIDER_RULES = tuple(rule for _, rule in _PROVIDERS)
 PROVIDERS_BY_WORD = {word.encode(): rule for word, rule in _PROVIDERS}
 PROVIDER_WORDS = tuple(PROVIDERS_BY_WORD)

@@ -51,11 +51,12 @@ def rows(data: bytes, stretches: Iterable[Stretch] | None = None) -> list[Row]:
     found: list[Row] = []
     for begin, stop in ((0, len(data)),) if stretches is None else _whole_rows(data, stretches):
         part = data[begin:stop]
-        flat = part.translate(_FLAT) + b" "
-        find, index = flat.find, flat.index
+        find = part.translate(_FLAT).find
         start = find(_A_ROW)
         while start >= 0:
-            end = index(b" ", start + _LENGTH)
+            end = find(b" ", start + _LENGTH)
+            if end < 0:
+                end = stop - begin
             row = part[start:end]
             if row.strip(_HEX):
                 if row.strip(_WORDS):

@@ -24,8 +24,9 @@ from .values import stands_for_a_secret, stands_in_token
 RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 
 _PROVIDER_WORDS = frozenset(PROVIDER_WORDS)
+_SECRET_ACCESS_KEY = PROVIDERS_BY_WORD[b"aws"]
 _WORDS_FOR_AWS = frozenset(
-    word for word, rule in PROVIDERS_BY_WORD.items() if rule.id == "aws-secret-access-key"
+    word for word, rule in PROVIDERS_BY_WORD.items() if rule == _SECRET_ACCESS_KEY
 )
 # What follows these anchors may have no long row in it, so they are searched for by themselves.
 _SEARCHED = (b"ABSK", b"hooks.slack.com/", b"/api/webhooks/")
@@ -44,13 +45,12 @@ _ENDS_OF_ANCHORS = frozenset(
 # Inside a row, not at its beginning.
 _INNER_ANCHORS = (b"JQQJ9", b"-us")
 _LENGTH_OF_INNER_ANCHORS = 35
-_SECRET_ACCESS_KEY = Rule("aws-secret-access-key", "AWS secret access key")
 _FORTY = re.compile(rb"(?<![A-Za-z0-9/+=])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _NEARBY = 300
 _NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0,2}[\"']?\Z")
 _BEFORE_VALUES = frozenset(b"\"'=:( \t\r\n\f\v")
 _LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
-_CONTEXT = 160
+_NEAR, _CONTEXT = 64, 160
 _SPACE, _NEWLINE = 32, 10
 _BEARER = re.compile(rb"[\w.~+/-]{20,4000}={0,2}")
 BEARER = Rule("bearer-token", "Bearer token")
@@ -119,14 +119,23 @@ def tokens(
         before = data[start - 1] if start else _NEWLINE
         if before == _SPACE and data[start - 7 : start - 1].lower() == b"bearer":
             yield from _bearer(data, start)
-        if is_number and before != _DOT:
-            # No anchor is a number or in one.
-            if end - start == _LENGTH_OF_NUMBERS:
-                if providers is None:
-                    providers = any(word in present for word in PROVIDER_WORDS)
-                if providers:
-                    yield from _by_context(data, start, end)
-            continue
+        length = end - start
+        only_a_number = is_number and before != _DOT
+        if length in _LENGTHS_BY_CONTEXT and (
+            length == _LENGTH_OF_NUMBERS if only_a_number else _may_be_a_key(data, start, end)
+        ):
+            if providers is None:
+                providers = any(word in present for word in PROVIDER_WORDS)
+            match = _by_context(data, start, end) if providers else None
+            if match:
+                yield match
+        elif length >= _LENGTH_OF_INNER_ANCHORS and not only_a_number:
+            for inner in _INNER_ANCHORS:
+                at = data.find(inner, start, end)
+                if at >= 0:
+                    yield from _around(data, _RULES_OF[inner], at, glued)
+        if only_a_number:
+            continue  # there is no anchor in one
         if (glued and data[start : start + 2] not in _SYMBOLS) or (
             before in _MAY_BELONG_TO_A_ROW and _belongs(data, before, start)
         ):
@@ -137,17 +146,6 @@ def tokens(
             rules = _RULES_BY_BEGINNING.get(data[start : start + _BEGINNING])
             if rules:
                 yield from _around(data, rules, start, glued)
-        length = end - start
-        if length in _LENGTHS_BY_CONTEXT and _may_be_a_key(data, start, end):
-            if providers is None:
-                providers = any(word in present for word in PROVIDER_WORDS)
-            if providers:
-                yield from _by_context(data, start, end)
-        elif length >= _LENGTH_OF_INNER_ANCHORS:
-            for inner in _INNER_ANCHORS:
-                at = data.find(inner, start, end)
-                if at >= 0:
-                    yield from _around(data, _RULES_OF[inner], at, glued)
     for literal in _SEARCHED:
         at = data.find(literal) if literal.lower() in present else -1
         while at >= 0:
@@ -214,38 +212,38 @@ def _tells_nothing(name: bytes) -> bool:
     return not meaning(shown).kind and not provider(shown)
 
 
-def _by_context(data: bytes, start: int, end: int) -> Iterator[Match]:
+def _by_context(data: bytes, start: int, end: int) -> Match | None:
     """A key without a prefix, where its provider is named shortly before."""
-    if end - start == 24:
-        # A Vault token of the old form.
-        if data[start - 2 : start] != b"s.":
-            return
-        start -= 2
+    length = end - start
+    if length == 24:
+        start -= 2  # a Vault token of the old form
     if start and data[start - 1] not in _BEFORE_VALUES:
-        return
+        return None
+    near = data[max(0, start - _NEAR) : start]
+    name = near.rstrip(b" \t\"':=")
+    signs = near[len(name) :]
+    if (
+        (b"=" in signs or b":" in signs)
+        and name[-1:].isalnum()
+        and _tells_nothing(name[len(name.rstrip(NAME_CHARACTERS)) :])
+    ):
+        return None
     before = data[max(0, start - _CONTEXT) : start]
-    name = before.rstrip(b" \t\"':=")
-    if name[-1:].isalnum() and (b":" in before[len(name) :] or b"=" in before[len(name) :]):
-        name = name[-40:]
-        if _tells_nothing(name[len(name.rstrip(NAME_CHARACTERS)) :]):
-            return
     rule = provider(before.decode("latin-1"))
     if rule is None or data[end : end + 1] in (b"+", b"/"):
-        return
-    if rule.id == "aws-secret-access-key" and b"secret" not in before.lower():
-        return
+        return None
+    if rule == _SECRET_ACCESS_KEY and b"secret" not in before.lower():
+        return None
     secret = data[start:end]
     text = secret.decode()
-    if end - start == 26 and rule.id != "vault-token":
-        return
-    if end - start == 43:
-        if rule.id != "fernet-key" or data[end : end + 1] != b"=":
-            return
-        secret, end = data[start : end + 1], end + 1
-    elif not text.replace(".", "").isalnum() or (end - start == 40 and is_hex(text)):
-        return
+    if length == 43:
+        if rule.id != "fernet-key":
+            return None
+        end += 1  # the sign that such a key ends in
+        secret = data[start:end]
+    elif not text.replace(".", "").isalnum() or (length == 40 and is_hex(text)):
+        return None
     named = _NAMED_BEFORE.search(before)
-    if named and _tells_nothing(named[1]):
-        return
-    if looks_random(text) and not stands_for_a_secret(text):
-        yield Match(rule, start, end, secret, 0.6)
+    if (named and _tells_nothing(named[1])) or not looks_random(text):
+        return None
+    return None if stands_for_a_secret(text) else Match(rule, start, end, secret, 0.6)
