@@ -15,8 +15,9 @@ URL = Rule("url-password", "Password in a URL or connection string")
 COMMAND = Rule("command-password", "Password on a command line")
 SAS = Rule("azure-sas-token", "Signature of an Azure shared access URL")
 
-_CALLERS = (b"curl", b"mysql", b" login ")
+_CALLERS = (b"curl", b"mysql")
 _LOGIN, _SIGNATURE = b"login", b"&sig="
+_CALLED_TO_LOGIN = b" login "
 _LONGEST_USERINFO = 320
 _LONGEST_COMMAND = 600
 _USERINFO = re.compile(rb"([^\s:@/\"'<>\\`?#,;=]{0,100}):([^\s\"'<>\\`]{1,200})")
@@ -147,11 +148,15 @@ def _parameters(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterat
 
 
 def _logins(data: bytes, lower: bytes) -> Iterator[Match]:
-    at = lower.find(_LOGIN)
+    """Passwords in .netrc files and behind commands that log in."""
+    at, done = lower.find(_LOGIN), 0
     while at >= 0:
         found = _NETRC.match(data, at)
         if found:
             yield from _lax(URL, found, 2, found[1].decode("latin-1"))
+        if at > done and lower.startswith(_CALLED_TO_LOGIN, at - 1):
+            done = _command_end(data, at - 1)
+            yield from _in_command(data, at - 1, done)
         at = lower.find(_LOGIN, at + 5)
 
 
@@ -165,13 +170,21 @@ def _commands(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator
     for caller in _CALLERS:
         at = lower.find(caller) if caller in present else -1
         while at >= 0:
-            line = _CONTINUED.match(data, at)
-            end = line.end() if line else at
-            for found in _USER_OPTION.finditer(data, at, end):
-                user, password = found[1].decode("latin-1"), found[2].decode("latin-1")
-                if password_in_address(user, password):
-                    yield Match(COMMAND, *found.span(2), found[2], 0.75)
-            for found in _PASSWORD_OPTION.finditer(data, at, end):
-                if is_secret(found[1].decode("latin-1"), Meaning("password"), True):
-                    yield Match(COMMAND, *found.span(1), found[1], 0.75)
+            end = _command_end(data, at)
+            yield from _in_command(data, at, end)
             at = lower.find(caller, max(end, at + 1))
+
+
+def _command_end(data: bytes, at: int) -> int:
+    line = _CONTINUED.match(data, at)
+    return line.end() if line else at
+
+
+def _in_command(data: bytes, at: int, end: int) -> Iterator[Match]:
+    for found in _USER_OPTION.finditer(data, at, end):
+        user, password = found[1].decode("latin-1"), found[2].decode("latin-1")
+        if password_in_address(user, password):
+            yield Match(COMMAND, *found.span(2), found[2], 0.75)
+    for found in _PASSWORD_OPTION.finditer(data, at, end):
+        if is_secret(found[1].decode("latin-1"), Meaning("password"), True):
+            yield Match(COMMAND, *found.span(1), found[1], 0.75)

@@ -33,7 +33,11 @@ def targets(paths: Sequence[str]) -> Iterator[Target | Unread]:
         if stat.S_ISDIR(status.st_mode):
             yield from _under(path, seen)
         else:
-            yield from _file(path, display(path), status, seen, given=True)
+            found = _file(path, display(path), status, seen)
+            if found:
+                yield found
+            elif not stat.S_ISREG(status.st_mode):
+                yield Unread(path, "is neither a file nor a folder; not scanned")
 
 
 def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]:
@@ -61,25 +65,23 @@ def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]
                         folders.append(entry.path)
                 elif entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
-                    yield from _file(entry.path, name(entry.path), status, seen)
+                    found = _file(entry.path, name(entry.path), status, seen)
+                    if found:
+                        yield found
             except OSError as error:
                 yield Unread(name(entry.path), f"cannot be opened: {_reason(error)}")
         waiting += reversed(folders)
 
 
 def _file(
-    path: str, name: str, status: os.stat_result, seen: set[tuple[int, int]], given: bool = False
-) -> Iterator[Target | Unread]:
-    if not stat.S_ISREG(status.st_mode):
-        if given:
-            yield Unread(path, "is neither a file nor a folder; not scanned")
-        return
+    path: str, name: str, status: os.stat_result, seen: set[tuple[int, int]]
+) -> Target | None:
     identity = (status.st_dev, status.st_ino)
-    if identity in seen:
-        return  # a second name of the same file
+    if not stat.S_ISREG(status.st_mode) or identity in seen:
+        return None  # no file, or a second name of the same one
     seen.add(identity)
     on_disk = getattr(status, "st_blocks", 0) * 512
-    yield Target(path, name, min(status.st_size, on_disk) if on_disk else status.st_size)
+    return Target(path, name, min(status.st_size, on_disk) if on_disk else status.st_size)
 
 
 def display(path: str) -> str:
