@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILED := $(VENV)/.compiled
 
 .PHONY: help setup demo test lint types imports unit check bench bench-shard bench-scanner prove clean
 .DEFAULT_GOAL := help
@@ -29,7 +30,9 @@ $(READY): requirements.txt requirements-dev.txt pyproject.toml
 demo: setup ## watch the router at work on a dozen simulated keys (20 seconds)
 	@$(BIN)/python -m llm demo
 
-test: setup check lint types imports unit ## lint, types, import contract, all tests
+test: setup ## lint, types, import contract, all tests
+	@$(MAKE) --no-print-directory --jobs=2 types check lint imports $(COMPILED)
+	@$(MAKE) --no-print-directory unit
 
 check: setup ## look for leaked credentials in this repository
 	@$(BIN)/python tools/secret_scanner.py $(PUBLISHED) --fail-on-found --no-banner
@@ -44,11 +47,19 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
-# Twice as many workers as cores, since many tests wait for a window to pass. They start our programs
-# hundreds of times: Python may keep what it compiled, also where the environment says otherwise.
-unit: export PYTHONDONTWRITEBYTECODE =
+# The tests start our programs hundreds of times, and each worker loads all of them: Python may keep
+# what it compiled, also where the environment says otherwise.
+unit $(COMPILED): export PYTHONDONTWRITEBYTECODE =
+
+# Once, and beside mypy, which takes as long; otherwise each worker compiles every test for itself.
+# What cannot be collected is for `unit` to tell.
+$(COMPILED): | $(READY)
+	@$(BIN)/pytest --collect-only >/dev/null 2>&1 || true
+	@touch $@
+
+# Twice as many workers as cores, since many tests wait for a window to pass.
 unit: setup
-	$(BIN)/pytest -n $(WORKERS) --maxschedchunk 4
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 bench: setup ## measure the router beside PING, the bare SDK and other limiters
 	@$(BIN)/python -m benchmarks.router

@@ -90,8 +90,9 @@ def _append_from_a_process(folder: Path, process: int) -> None:
 def test_several_processes(
     redis_folder: Path, server: Any, names: Names, redis_server: Any
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(3, mp_context=spawn) as pool:
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(3, mp_context=forkserver) as pool:
         list(pool.map(_append_from_a_process, [redis_folder] * 3, range(3)))
     store = ConversationStore(redis_server, names, TTL_SECONDS)
     assert_whole(store, {f"{process}-{n}" for process in range(3) for n in range(50)})

@@ -24,7 +24,7 @@ from tools.simulation.errors import TABLE
 from tools.simulation.faults import TRANSPORT
 
 THREADS = 32
-SECONDS = 1.2
+SECONDS = 0.8
 SHORT, LONG = 1.0, 20.0
 """Seconds that a call has: where something hangs, and where every call can be answered."""
 

@@ -292,8 +292,9 @@ def _hammer(folder: Path, process: int) -> Counter[str]:
 def test_threads_of_several_processes_never_get_more_than_the_limits(
     redis: Any, redis_folder: Path
 ) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(4, mp_context=spawn) as pool:
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload([__name__])
+    with ProcessPoolExecutor(4, mp_context=forkserver) as pool:
         ends = sum(pool.map(_hammer, [redis_folder] * 4, range(4)), Counter())
     assert ends.total() == 150
     assert max(ends.values()) <= 100

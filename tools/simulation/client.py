@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
+import json
+from contextlib import closing
 from typing import Any, Literal, cast
-
-import httpx
+from urllib.parse import urlsplit
 
 from tools.simulation.accounts import Report
 from tools.simulation.limits import Kind
@@ -25,14 +27,7 @@ class SimulationClient:
 
     def __init__(self, url: str, timeout: float = 10.0) -> None:
         self.url = url
-        # Plain HTTP: to read certificates would take 50 ms. No connection stays open, since it
-        # would count among those that a test looks for.
-        self._http = httpx.Client(
-            timeout=timeout,
-            trust_env=False,
-            verify=False,
-            limits=httpx.Limits(max_keepalive_connections=0),
-        )
+        self._timeout = timeout
 
     @property
     def openai_base_url(self) -> str:
@@ -147,13 +142,23 @@ class SimulationClient:
         return self._call("GET", "/_sim/health")
 
     def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        # No connection stays open, since it would count among those that a test looks for.
         try:
-            response = self._http.request(method, self.url + path, json=body)
-        except httpx.TransportError as error:
+            with closing(
+                http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=self._timeout)
+            ) as connection:
+                connection.request(
+                    method,
+                    path,
+                    None if body is None else json.dumps(body),
+                    {"Content-Type": "application/json", "Connection": "close"},
+                )
+                response = connection.getresponse()
+                reply: dict[str, Any] = json.loads(response.read())
+        except (OSError, http.client.HTTPException) as error:
             raise ConnectionError(
                 f"the simulation at {self.url} does not answer: {error}"
             ) from error
-        reply: dict[str, Any] = response.json()
-        if response.status_code != 200:
-            raise ValueError(reply.get("error", f"{method} {path} answered {response.status_code}"))
+        if response.status != 200:
+            raise ValueError(reply.get("error", f"{method} {path} answered {response.status}"))
         return reply

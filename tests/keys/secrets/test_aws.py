@@ -7,10 +7,12 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import create_loader
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
@@ -35,6 +37,13 @@ REGION = "eu-central-1"
 A = spec("team/a:1@x.y")
 NAME = "llm/team/a_1@x.y"
 MakeStore = Callable[..., AwsSecretStore]
+_loader_of = cache(create_loader)
+
+
+@pytest.fixture(autouse=True)
+def _descriptions_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions share what botocore reads of AWS's services, which takes longer than most tests."""
+    monkeypatch.setattr("botocore.session.create_loader", _loader_of)
 
 
 @pytest.fixture(scope="module")
