@@ -127,8 +127,10 @@ class CachedSecrets:
                 return self._stale_or_raise(entry, self._too_slow(key, patience, timeout))
             if entry.problem is not None:
                 return self._stale_or_raise(entry, entry.problem)
-            assert entry.kept is not None
-            return entry.kept.secret
+            if entry.kept is not None:
+                return entry.kept.secret
+        # A provider has refused just this secret before its turn came here: `renew` let it go.
+        return self.get(key, timeout - (self._clock() - now))
 
     def cached(self, key: KeySpec) -> SecretStr | None:
         """The secret of a key if it is here and good, without waiting for anything."""

@@ -118,7 +118,7 @@ def put_under_load(
 def check_calls(load: Load) -> None:
     assert load.replies
     strange = [r for r in load.replies if not r["success"] and r["error_type"] not in KNOWN]
-    assert not strange
+    assert not strange, [(r["error_type"], r["error"], r["attempts"]) for r in strange]
     assert all(reply["success"] or reply["error"] for reply in load.replies)
     assert max(load.lateness) <= ALLOWED_BEYOND + load.noise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -237,6 +238,28 @@ class TestRenewing:
             thread.join()
         assert [got for _, got in threads] == [[True]] * 32
         assert store.fetches <= 3
+
+    def test_who_waits_while_what_was_fetched_is_refused_fetches_again(self) -> None:
+        store = Told()
+        cache = cache_of(store, Clock())
+        entry = cache._entry(A)
+        waits = entry.changed.wait_for
+
+        def refused_meanwhile(told: Callable[[], bool], timeout: float | None = None) -> bool:
+            entry.changed.wait_for = waits  # type: ignore[method-assign]
+            came = waits(told, timeout)
+            # Another thread has its turn first, and the store still has what was refused.
+            entry.changed.release()
+            thread, got = in_thread(lambda: cache.renew(A, SecretStr("one"), 10))
+            thread.join()
+            entry.changed.acquire()
+            assert got == [False]
+            store.answer = "two"
+            return came
+
+        entry.changed.wait_for = refused_meanwhile  # type: ignore[method-assign, assignment]
+        assert value(cache) == "two"
+        assert store.fetches == 3
 
     def test_a_store_that_is_down_cannot_tell(self) -> None:
         clock, store = Clock(), Told()
