@@ -105,12 +105,17 @@ def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterable[Assign
     """The values of the name from `start` to `end`; nearly none has any."""
     before = data[start - _LABEL if start > _LABEL else 0 : start]
     name = data[start:end]
-    if means.kind == "key" and before.endswith(b" ") and _tells(data[end : end + 6]):
-        name, means = _with_words(before[len(before.rstrip(_OF_WORDS)) :], name)
-        if not means.kind:
-            return ()
-    follows = means.kind != "key" or is_quoted_soon(data, end)
-    label = before.rstrip(b" \t\"'\\:=").lower()
+    follows = True
+    if means.kind == "key":
+        if before.endswith(b" ") and _tells(data[end : end + 6]):
+            name, means = _with_words(before[len(before.rstrip(_OF_WORDS)) :], name)
+            if not means.kind:
+                return ()
+        follows = means.kind != "key" or is_quoted_soon(data, end)
+    label = before.rstrip(b" \t\"'\\:=")
+    if not follows and before[len(label) :].isspace():
+        return ()
+    label = label.lower()
     precedes = label.endswith(_MAY_FOLLOW_VALUES)
     if not follows and not precedes:
         return ()

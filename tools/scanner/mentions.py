@@ -36,7 +36,7 @@ _SAYS_ABOUT_IT = (
 # A count, as in `tokens_used=51`.
 _NO_NUMBER = rb"(?!\\{0,3}[\"']?[ \t]?[:=][ \t]?[0-9]{1,9}[\s,;})\]&])"
 # A plain word is its value, as `judgement` would find: no other kind is as frequent.
-_WORD = rb"(?:[a-z]{1,11}|[a-z]{1,40}(?:[._][a-z]{1,40}){1,4})"
+_WORD = rb"(?:[a-z]{1,40}+(?:[._][a-z]{1,40}+){1,4}+|[a-z]{1,11}+)"
 _NO_WORD = (
     rb"(?!\\{0,3}[\"']?[ \t]?[:=]{1,3}[ \t]?(?:\\{0,3}[\"']%b\\{0,3}[\"']"
     rb"|%b(?:[,;)}\]\r\n]|\((?![ \t\r\n]{0,20}[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD)
@@ -60,9 +60,16 @@ _MENTIONS = {keyword: _mention(keyword) for keyword in KEYWORDS}
 
 # Hyperscan knows no lookaround, so there what must not follow is said by what may; what it reports
 # too much is refused afterwards. First where the name goes on or ends with a sign.
+_VALUE = (
+    rb"(?:[^0-9 \t]|[ \t](?:[^0-9]|\z)|\z"
+    rb"|[ \t]?(?:[0-9]{10}|[0-9]{1,9}(?:[^0-9\s,;})\]&]|\z)))"
+)
+_NO_NUMBER_FOLLOWS = (
+    rb"(?:[^a-z0-9_.\-:=\"']|[:=]%b|[\"'](?:[^:= \t]|[ \t](?:[^:=]|\z)|\z|[ \t]?[:=]%b))"
+) % (_VALUE, _VALUE)
 _MAY_FOLLOW = {
     b"key": rb"(?:[^ _\-s]|s[^ _\-]|s?[_\-](?:[^i]|i[^d]|id[a-z0-9_.\-]))",
-    b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-])",
+    b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-]{1,46}%b)" % _NO_NUMBER_FOLLOWS,
     b"secret": rb"(?:[^ a]|a[^r]|ar[^y])",
     b"pass": rb"(?:[^ aeipt]|a(?:[^g]|g[^e])|e[^ds]|i(?:[^nv]|n[^g]|v[^e])"
     rb"|p(?:[^o]|o[^r])|t(?:[^h]|h[^r]))",

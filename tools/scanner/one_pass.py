@@ -26,11 +26,11 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
     mentioned = hyperscan.HS_FLAG_SOM_LEFTMOST | hyperscan.HS_FLAG_CASELESS
     patterns = [
         *((hint.pattern, hyperscan.HS_FLAG_DOTALL) for hint in _HINTS),
-        *((pattern, mentioned) for _, pattern in OF_MENTIONS),
         *((b"".join(b"\\x%02x" % byte for byte in literal), once) for literal in literals),
+        *((pattern, mentioned) for _, pattern in OF_MENTIONS),
     ]
-    of_mentions = len(_HINTS)
-    of_literals = of_mentions + len(OF_MENTIONS)
+    of_literals = len(_HINTS)
+    of_mentions = of_literals + len(literals)
     database = hyperscan.Database()
     database.compile(
         expressions=[pattern for pattern, _ in patterns],
@@ -44,17 +44,17 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
         found: defaultdict[int, list[int]] = defaultdict(list)
 
         def hit(id: int, start: int, end: int, flags: int, context: None) -> None:
-            found[id].append(start if of_mentions <= id < of_literals else end)
+            found[id].append(start if id >= of_mentions else end)
 
         database.scan(data, match_event_handler=hit, scratch=scratch)
         present: set[bytes] = set()
         mentions: set[int] = set()
         stretches: list[Stretch] = []
         for id, places in found.items():
-            if id >= of_literals:
-                present.add(literals[id - of_literals])
-            elif id >= of_mentions:
+            if id >= of_mentions:
                 mentions.update(mentions_at(lower, OF_MENTIONS[id - of_mentions][0], places))
+            elif id >= of_literals:
+                present.add(literals[id - of_literals])
             else:
                 _, width, reach = _HINTS[id]
                 stretches += [(end - width, end + reach) for end in places]
