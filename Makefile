@@ -19,12 +19,14 @@ help: ## list these commands
 
 setup: $(READY) ## make .venv and install everything into it
 
+# The mode spares every Python that starts here the import of a finder for our packages.
 $(READY): requirements.txt requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or later is needed; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . \
+	  --config-settings editable_mode=compat
 	@touch $(READY)
 
 demo: setup ## watch the router at work on a dozen simulated keys (20 seconds)
