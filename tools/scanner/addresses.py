@@ -54,7 +54,7 @@ def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator
 
 def _shared_access(data: bytes) -> Iterator[Match]:
     # The signature ends in a sign that a URL encodes.
-    at = data.find(_SIGNATURE) if b"%" in data else -1
+    at = data.find(_SIGNATURE) if b"%" in data and b"&" in data else -1
     while at >= 0:
         found = _SAS.match(data, at)
         if (

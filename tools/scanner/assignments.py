@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from .findings import Match
 from .judgement import judge
-from .mentions import KEYWORDS, beginning
+from .mentions import beginning
 from .names import GENERIC, PASSWORD, Meaning, meaning, provider
 from .shapes import digit_borders, wordiness, wordy
 from .syntax import LABELS, VALUE_BEFORE, is_quoted_soon, value_end, values_after
 
 IDENTIFIED = b"identified by"
-LITERALS = (*KEYWORDS, IDENTIFIED)
+LITERALS = (IDENTIFIED,)
 
 _IDENTIFIED = re.compile(rb"[ ]{1,3}(?:PASSWORD[ ])?(\\{0,3}[\"'])", re.I)
 _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")

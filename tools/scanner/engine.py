@@ -165,6 +165,8 @@ def _is_encoded(outer: Match, inner: Match) -> bool:
 
 
 def _placed(data: bytes, found: list[Match]) -> list[Match]:
+    if not found:
+        return found
     placed, line, counted = [], 1, 0
     for match in sorted(found, key=lambda m: m.start):
         line += data.count(b"\n", counted, match.start)

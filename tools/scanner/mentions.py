@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 # Each with how a word goes on that only begins like it, or that a name ends in which holds none.
 _WORDS = {
@@ -45,17 +46,41 @@ _NO_WORD = (
 _NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![ \t]{0,3}[=:]))"
 
 
-def _mention(keyword: bytes) -> re.Pattern[bytes]:
+def _rest(keyword: bytes) -> bytes:
+    """What must and must not come behind `keyword`."""
     # A bracket makes it a call, but for `auth=(`user, password`)`.
     bracket = b"(" if keyword == b"auth" else b""
     may_follow = b"(?=[\"'`%b*=:> \\t\\r\\n,|\\\\&%%<?\\]])" % bracket
     goes_on = b"(?!%b)" % _WORDS[keyword] if _WORDS[keyword] else b""
     rest_of_name = b"[a-z0-9_.\\-]{0,%d}+" % (_LONGEST_NAME - 1)
     none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_NUMBER + _NO_WORD + _NO_PROSE
-    return re.compile(keyword + goes_on + _SAYS_ABOUT_IT + rest_of_name + may_follow + none)
+    return goes_on + _SAYS_ABOUT_IT + rest_of_name + may_follow + none
 
 
-_MENTIONS = {keyword: _mention(keyword) for keyword in KEYWORDS}
+def _search(shared: bytes, *keywords: bytes) -> re.Pattern[bytes]:
+    """Finds all of `keywords` by what they share: a search costs by the letters it begins with."""
+    ways = []
+    for keyword in keywords:
+        before, _, after = keyword.partition(shared)
+        begins = b"(?<=%b)" % (before + shared) if before else b""
+        ways.append(begins + after + _rest(keyword))
+    return re.compile(shared + b"(?:%b)" % b"|".join(ways))
+
+
+_SEARCHES = (
+    _search(b"ke", b"key", b"token"),
+    _search(b"cre", b"cred", b"secret"),
+    _search(b"p", b"pass", b"pwd"),
+    _search(b"auth", b"auth"),
+)
+
+
+def mentions(lower: bytes) -> list[int]:
+    """Where the names end that hold one of `KEYWORDS` and may be given a value."""
+    ends: set[int] = set()
+    for search in _SEARCHES:
+        ends.update([found.end() for found in search.finditer(lower)])
+    return sorted(ends)
 
 
 # Hyperscan knows no lookaround, so there what must not follow is said by what may; what it reports
@@ -92,18 +117,15 @@ HINTS = tuple(
 )
 
 
+@lru_cache(None)
+def _mention(keyword: bytes) -> re.Pattern[bytes]:
+    return re.compile(keyword + _rest(keyword))
+
+
 def mentions_at(lower: bytes, keyword: bytes, starts: Iterable[int]) -> list[int]:
-    """Where the names end that may be given a value, of those with `keyword` at `starts`."""
-    match = _MENTIONS[keyword].match
+    """The same, of those with `keyword` at `starts`."""
+    match = _mention(keyword).match
     return [found.end() for start in starts if (found := match(lower, start))]
-
-
-def mentions(lower: bytes, keywords: Iterable[bytes] = KEYWORDS) -> list[int]:
-    """Where the names end that hold one of `keywords` and may be given a value."""
-    ends: set[int] = set()
-    for keyword in keywords:
-        ends.update([found.end() for found in _MENTIONS[keyword].finditer(lower)])
-    return sorted(ends)
 
 
 def beginning(data: bytes, end: int) -> int:

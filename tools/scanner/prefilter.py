@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from .mentions import KEYWORDS, mentions
+from .mentions import mentions
 from .rows import Row, rows
 
 
@@ -59,7 +59,7 @@ def _searched(literals: Sequence[bytes], data: bytes, lower: bytes) -> Leads:
     if len(lower) > _SHORT:
         return Leads(_EVERYTHING, mentions(lower), rows(data))
     present = [literal for literal in literals if literal in lower]
-    return Leads(present, mentions(lower, [k for k in KEYWORDS if k in present]), rows(data))
+    return Leads(present, mentions(lower), rows(data))
 
 
 def best(literals: Sequence[bytes]) -> Prefilter:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 from .findings import Unread
 
 # Git's own folder holds what the working tree or `git` mode shows better.
 _SKIPPED_FOLDERS = {".git"}
+_by_name = attrgetter("name")
 
 
 class Target(NamedTuple):
@@ -41,35 +43,31 @@ def targets(paths: Sequence[str]) -> Iterator[Target | Unread]:
 
 
 def _under(folder: str, seen: set[tuple[int, int]]) -> Iterator[Target | Unread]:
-    # Said once for all that lies below: asking the system for each file costs more than reading it.
-    shown, given = display(folder), len(folder)
-    shown = "" if shown == os.curdir else shown.rstrip("/") + "/"
-
-    def name(path: str) -> str:
-        return shown + path[given:].lstrip(os.sep).replace(os.sep, "/")
-
-    waiting = [folder]
+    # Said once for each folder: asking the system for each file costs more than reading it.
+    shown = display(folder)
+    waiting = [(folder, "" if shown == os.curdir else shown.rstrip("/") + "/")]
     while waiting:
-        current = waiting.pop()
+        current, prefix = waiting.pop()
         try:
             with os.scandir(current) as listing:
-                entries = sorted(listing, key=lambda entry: entry.name)
+                entries = sorted(listing, key=_by_name)
         except OSError as error:
-            yield Unread(name(current) or shown, f"cannot be listed: {_reason(error)}")
+            yield Unread(prefix[:-1] or shown, f"cannot be listed: {_reason(error)}")
             continue
         folders = []
         for entry in entries:
+            name = prefix + entry.name
             try:
                 if entry.is_dir(follow_symlinks=False):
                     if entry.name not in _SKIPPED_FOLDERS:
-                        folders.append(entry.path)
+                        folders.append((entry.path, name + "/"))
                 elif entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
-                    found = _file(entry.path, name(entry.path), status, seen)
+                    found = _file(entry.path, name, status, seen)
                     if found:
                         yield found
             except OSError as error:
-                yield Unread(name(entry.path), f"cannot be opened: {_reason(error)}")
+                yield Unread(name, f"cannot be opened: {_reason(error)}")
         waiting += reversed(folders)
 
 
