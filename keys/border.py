@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from redis.exceptions import RedisError
 
 from core.errors import StorageError
+from core.redis_watch import OutOfService
 
 
 @contextmanager
@@ -19,5 +20,7 @@ def storage(what: str) -> Iterator[None]:
     """
     try:
         yield
+    except OutOfService as error:
+        raise StorageError(f"could not {what}: {error}") from error
     except RedisError as error:
         raise StorageError(f"could not {what}: Redis said {error}") from error

@@ -169,9 +169,12 @@ class Outage:
         """The state in words."""
         if self.state is State.UP:
             return "Redis decides"
-        share = f"its share, one of {self.routers}"
         if self._local is None:
-            share = "no share, as it has not learned how many routers there are"
+            return (
+                f"{self.away or f'{self._description} is back'}; this process began without it and "
+                "never learned how many share the limits, so it sends nothing until Redis decides"
+            )
+        share = f"its share, one of {self.routers}"
         if self.state is State.RECOVERING:
             return (
                 f"{self._description} is back; until all routers have told it what they used, "
@@ -471,4 +474,4 @@ class Outage:
 
 def _said(error: RedisError) -> str:
     """What Redis said, without the place in a script where it said it."""
-    return str(error).partition(" script: ")[0]
+    return str(error).partition(" script: ")[0].removesuffix(".")

@@ -171,7 +171,7 @@ def chat(
 
     settings, notes = cli_settings(), Console(stderr=True)
     with _conversations(settings) as store, build_router(settings) as router:
-        conv_id = conv_id or new_id(store)
+        conv_id = new_id(store) if conv_id is None else conv_id
         known = store.load(conv_id)
         known.admit(user)
         note(notes, f"Conversation {conv_id}. /help lists what else you can type.")

@@ -101,6 +101,7 @@ def test_another_users_talk_is_not_shown(place: Place) -> None:
 
 def test_a_name_that_cannot_be_one_is_refused(place: Place) -> None:
     assert "conv_id" in place.run("chat", "not a name\n", code=2).stderr
+    assert "conv_id must be a non-empty str" in place.run("chat", "", code=2).stderr
 
 
 def test_talks_are_listed(place: Place) -> None:

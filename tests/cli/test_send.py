@@ -91,7 +91,8 @@ def test_a_prompt_that_is_no_text_is_refused(place: Place, arguments: list[str])
 def test_a_redis_out_of_reach_is_told(place: Place) -> None:
     place.environment["REDIS_URL"] = "redis://127.0.0.1:1/0"
     result = place.run("send", "Hello", code=1)
-    assert "redis_unavailable: " in result.stderr
+    assert "redis_unavailable: could not reserve a key: Redis at 127.0.0.1:1" in result.stderr
+    assert "this process began without it and never learned how many share" in result.stderr
     assert "--health-check" in result.stderr
 
 
