@@ -19,7 +19,7 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
     """Searches for `literals`, which are lower case, and all other leads at once.
 
     Raises:
-        ImportError: hyperscan is not installed.
+        ImportError: hyperscan is not installed, or does not work on this machine.
     """
     hyperscan = import_module("hyperscan")
     once = hyperscan.HS_FLAG_SINGLEMATCH | hyperscan.HS_FLAG_CASELESS
@@ -31,14 +31,17 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
     ]
     of_literals = len(_HINTS)
     of_mentions = of_literals + len(literals)
-    database = hyperscan.Database()
-    database.compile(
-        expressions=[pattern for pattern, _ in patterns],
-        ids=list(range(len(patterns))),
-        elements=len(patterns),
-        flags=[flags for _, flags in patterns],
-    )
-    scratch = hyperscan.Scratch(database)
+    try:
+        database = hyperscan.Database()
+        database.compile(
+            expressions=[pattern for pattern, _ in patterns],
+            ids=list(range(len(patterns))),
+            elements=len(patterns),
+            flags=[flags for _, flags in patterns],
+        )
+        scratch = hyperscan.Scratch(database)
+    except hyperscan.error as error:
+        raise ImportError(f"hyperscan does not work here: {error}") from error
 
     def leads(data: bytes, lower: bytes) -> Leads:
         found: defaultdict[int, list[int]] = defaultdict(list)

@@ -82,6 +82,18 @@ def test_rows_near_a_place_are_rows_of_the_whole(
             assert row in near
 
 
+def test_a_hyperscan_that_does_not_work_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    hyperscan = pytest.importorskip("hyperscan")
+
+    class Refusing:
+        def compile(self, **_: object) -> None:
+            raise hyperscan.error("this processor lacks SSSE3")
+
+    monkeypatch.setattr(hyperscan, "Database", Refusing)
+    text = b"api_key = '" + Fake(1).alnum(32).encode() + b"'" + _PADDING
+    assert best(LITERALS)(text, text.lower()).mentions == without(LITERALS)(text, text).mentions
+
+
 def test_a_row_as_long_as_the_text_is_read_once() -> None:
     text = b"sk-" * 400_000
     stretches = [(at, at + 12) for at in range(0, len(text), 3)]
