@@ -97,7 +97,7 @@ _MAY_FOLLOW = {
     b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-]{1,46}%b)" % _NO_NUMBER_FOLLOWS,
     b"secret": rb"(?:[^ a]|a[^r]|ar[^y])",
     b"pass": rb"(?:[^ aeipt]|a(?:[^g]|g[^e])|e[^ds]|i(?:[^nv]|n[^g]|v[^e])"
-    rb"|p(?:[^o]|o[^r])|t(?:[^h]|h[^r]))",
+    rb"|p(?:[^o]|o(?:[^r]|r[^t]))|t(?:[^h]|h[^r]))",
     b"pwd": b"[^ ]",
     b"auth": rb"(?:[^ o]|o[^r]|ori)",
     b"cred": rb"(?:[^ i]|i[^bt])",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tools.scanner.credentials import KINDS, Fake
@@ -49,6 +49,7 @@ def prefilters() -> tuple[Prefilter, Prefilter]:
 
 
 @given(_TEXTS)
+@example(b"passpor=" + _PADDING)
 @settings(max_examples=300, deadline=None)
 def test_one_pass_sees_what_a_search_sees(
     prefilters: tuple[Prefilter, Prefilter], text: bytes
@@ -66,6 +67,17 @@ def test_findings_are_the_same(
 ) -> None:
     searched, seen = (Engine(prefilter=prefilter).scan(text, glued) for prefilter in prefilters)
     assert [tuple(match) for match in seen] == [tuple(match) for match in searched]
+
+
+def test_encoded_text_may_end_right_behind_its_last_sign(
+    prefilters: tuple[Prefilter, Prefilter],
+) -> None:
+    """Of the twenty characters behind an escape that tell of it the last is none of its own."""
+    packed = base64.b64encode(b"pwd='" + Fake("escaped").alnum(8).encode() + b"'")
+    text = b'x = "\\n' + packed + b'"' + _PADDING
+    for prefilter in prefilters:
+        (match,) = Engine(prefilter=prefilter).scan(text)
+        assert match.layers == ("base64",)
 
 
 @given(_TEXTS, st.lists(st.tuples(st.integers(-20, 900), st.integers(0, 300)), max_size=8))
