@@ -234,6 +234,8 @@ def _by_context(data: bytes, start: int, end: int) -> Match | None:
         return None
     if rule == _SECRET_ACCESS_KEY and b"secret" not in before.lower():
         return None
+    if length == 24 and rule.id != "vault-token":
+        return None
     secret = data[start:end]
     text = secret.decode()
     if length == 43:

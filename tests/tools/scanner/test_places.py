@@ -111,3 +111,9 @@ def test_signs_that_a_url_encodes_are_no_part_of_a_value(
 )
 def test_tokens_against_forgery_are_no_secrets(found: Found, fake: Fake, line: str) -> None:
     assert found(line.format(fake.alnum(44))) == []
+
+
+def test_an_old_vault_token_is_no_other_providers_key(found: Found, fake: Fake) -> None:
+    secret = "s." + fake.alnum(24)
+    assert [f.rule.id for f in found(f"the vault at azure\nread('{secret}')")] == []
+    assert [f.rule.id for f in found(f"the vault here\nread('{secret}')")] == ["vault-token"]
