@@ -113,6 +113,27 @@ def test_tokens_against_forgery_are_no_secrets(found: Found, fake: Fake, line: s
     assert found(line.format(fake.alnum(44))) == []
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DB_PASSWORD={};{}",
+        "export DB_PASSWORD={}){}",
+        "password: {},{}",
+        "API_KEY: {}]{}",
+        'api_key = "{}\'{}"',
+        "API_KEY='{}\"{}'",
+    ],
+)
+def test_a_value_that_begins_with_a_word_goes_on_behind_a_sign(
+    found: Found, fake: Fake, line: str
+) -> None:
+    """A word alone is no secret; what looks like its end may be drawn as well."""
+    line = line.format(letters(fake)[:5], fake.alnum(20))
+    (finding,) = found(line)
+    assert finding.secret in line
+    assert len(finding.secret) == 26
+
+
 def test_an_old_vault_token_is_no_other_providers_key(found: Found, fake: Fake) -> None:
     secret = "s." + fake.alnum(24)
     assert [f.rule.id for f in found(f"the vault at azure\nread('{secret}')")] == []
