@@ -134,6 +134,20 @@ def test_a_value_that_begins_with_a_word_goes_on_behind_a_sign(
     assert len(finding.secret) == 26
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "token: str | None = '{}'",
+        'let accessToken: string | undefined = "{}";',
+        'API_KEY: Optional[str] = "{}"',
+        'apiKey string = "{}"',
+    ],
+)
+def test_a_type_may_stand_before_a_value(found: Found, fake: Fake, line: str) -> None:
+    secret = fake.alnum(32)
+    assert [f.secret for f in found(line.format(secret))] == [secret]
+
+
 def test_an_old_vault_token_is_no_other_providers_key(found: Found, fake: Fake) -> None:
     secret = "s." + fake.alnum(24)
     assert [f.rule.id for f in found(f"the vault at azure\nread('{secret}')")] == []
