@@ -102,8 +102,9 @@ def told_of(lower: bytes, present: Collection[bytes]) -> Iterator[Stretch]:
     for word in words:
         at = lower.find(word)
         while at >= 0:
-            yield at, at + _CONTEXT + _GOES_ON
-            at = lower.find(word, at + 1)
+            last = lower.rfind(word, at, at + _CONTEXT)
+            yield at, last + _CONTEXT + _GOES_ON
+            at = lower.find(word, last + 1)
 
 
 def tokens(

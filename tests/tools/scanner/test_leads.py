@@ -9,9 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tools.scanner.credentials import KINDS, Fake
+from tools.scanner import one_pass
 from tools.scanner.engine import LITERALS, Engine
 from tools.scanner.prefilter import Prefilter, best, without
-from tools.scanner.rows import rows
+from tools.scanner.rows import Row, Stretch, rows
 
 _WORDS = [
     *(b"key", b"keys", b"token", b"tokens", b"secret", b"pass", b"pwd", b"auth", b"cred"),
@@ -98,3 +99,21 @@ def test_a_row_as_long_as_the_text_is_read_once() -> None:
     text = b"sk-" * 400_000
     stretches = [(at, at + 12) for at in range(0, len(text), 3)]
     assert rows(text, stretches) == rows(text)
+
+
+@pytest.mark.parametrize("unit", [b"a-", b"sk-", b"azure", b"mistral secret "])
+def test_hints_in_a_row_tell_of_one_stretch(
+    prefilters: tuple[Prefilter, Prefilter], monkeypatch: pytest.MonkeyPatch, unit: bytes
+) -> None:
+    """Otherwise megabytes of them would fill a hundred times as much memory."""
+    told: list[Stretch] = []
+
+    def listed(data: bytes, stretches: list[Stretch]) -> list[Row]:
+        told.extend(stretches)
+        return rows(data, stretches)
+
+    monkeypatch.setattr(one_pass, "rows", listed)
+    text = unit * 5_000
+    prefilters[1](text, text)
+    assert 0 < len(told) < len(text) / 50
+    assert max(stop for _, stop in told) >= len(text)
