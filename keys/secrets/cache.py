@@ -173,6 +173,7 @@ class CachedSecrets:
 
             patience = min(timeout, self._timeout_seconds)
             if not entry.changed.wait_for(told, patience):
+                entry.kept = None
                 raise self._too_slow(key, patience, timeout)
             if entry.kept is not None and entry.kept.secret != refused:
                 return True

@@ -124,7 +124,12 @@ _OF_BASE64 = rb"[A-Za-z0-9+/_-]"
 _BEFORE_BASE64 = rb"(?:\A|[^A-Za-z0-9+/]|\\%b)" % _OF_BASE64
 HINTS = (
     Hint(rb"(?:\A|[^A-Za-z0-9_-])(?:[2-7][0-9A-Fa-f]|0[9aAdD]){8}", 17, 0),
-    Hint(rb"%b(?:[CDI-Za-f]%b{3}){5}" % (_BEFORE_BASE64, _OF_BASE64), 22, _FARTHEST),
+    # Behind an escape's letter the last sign may be the one that ends the row.
+    Hint(
+        rb"%b(?:[CDI-Za-f]%b{3}){4}[CDI-Za-f]%b{2}." % (_BEFORE_BASE64, _OF_BASE64, _OF_BASE64),
+        22,
+        _FARTHEST,
+    ),
     Hint(
         rb"%b(?:H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8))%b{8}" % (_BEFORE_BASE64, _OF_BASE64),
         14,

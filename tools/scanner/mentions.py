@@ -38,9 +38,11 @@ _SAYS_ABOUT_IT = (
 _NO_NUMBER = rb"(?!\\{0,3}[\"']?[ \t]?[:=][ \t]?[0-9]{1,9}[\s,;})\]&])"
 # A plain word is its value, as `judgement` would find: no other kind is as frequent.
 _WORD = rb"(?:[a-z]{1,40}+(?:[._][a-z]{1,40}+){1,4}+|[a-z]{1,11}+)"
+# It ends with the quote that it began with, or where one without quotes would end.
 _NO_WORD = (
-    rb"(?!\\{0,3}[\"']?[ \t]?[:=]{1,3}[ \t]?(?:\\{0,3}[\"']%b\\{0,3}[\"']"
-    rb"|%b(?:[,;)}\]\r\n]|\((?![ \t\r\n]{0,20}[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD)
+    rb"(?!\\{0,3}[\"']?[ \t]?[:=]{1,3}[ \t]?(?:\\{0,3}(?:\"%b\\{0,3}\"|'%b\\{0,3}')"
+    rb"|%b(?:[\r\n]|[,;)}\]]{1,3}(?![^\s\"'`<>])"
+    rb"|\((?![ \t\r\n]{0,20}[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD, _WORD)
 )
 # Another word follows, unless it says what the value "is" or of what type it is.
 _NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![ \t]{0,3}[=:]))"
@@ -97,7 +99,7 @@ _MAY_FOLLOW = {
     b"token": rb"(?:[^ is]|i[^sz]|s[a-z0-9_.\-]{1,46}%b)" % _NO_NUMBER_FOLLOWS,
     b"secret": rb"(?:[^ a]|a[^r]|ar[^y])",
     b"pass": rb"(?:[^ aeipt]|a(?:[^g]|g[^e])|e[^ds]|i(?:[^nv]|n[^g]|v[^e])"
-    rb"|p(?:[^o]|o[^r])|t(?:[^h]|h[^r]))",
+    rb"|p(?:[^o]|o(?:[^r]|r[^t]))|t(?:[^h]|h[^r]))",
     b"pwd": b"[^ ]",
     b"auth": rb"(?:[^ o]|o[^r]|ori)",
     b"cred": rb"(?:[^ i]|i[^bt])",

@@ -13,6 +13,8 @@ from .prefilter import Leads, Prefilter
 from .rows import Stretch, rows
 
 _HINTS = (*tokens.HINTS, *decoding.HINTS)
+# Hints as near as this to each other tell of one stretch: each reaches farther by itself.
+_CLOSE = min(hint.width + hint.reach for hint in _HINTS)
 
 
 def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
@@ -47,7 +49,13 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
         found: defaultdict[int, list[int]] = defaultdict(list)
 
         def hit(id: int, start: int, end: int, flags: int, context: None) -> None:
-            found[id].append(start if id >= of_mentions else end)
+            places = found[id]
+            if id >= of_mentions:
+                places.append(start)
+            elif places and end - places[-1] <= _CLOSE:
+                places[-1] = end
+            else:
+                places += (end, end)
 
         database.scan(data, match_event_handler=hit, scratch=scratch)
         present: set[bytes] = set()
@@ -60,7 +68,8 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
                 present.add(literals[id - of_literals])
             else:
                 _, width, reach = _HINTS[id]
-                stretches += [(end - width, end + reach) for end in places]
+                pairs = zip(places[::2], places[1::2], strict=True)
+                stretches += [(first - width, last + reach) for first, last in pairs]
         stretches += tokens.told_of(lower, present)
         return Leads(present, sorted(mentions), rows(data, stretches))
 

@@ -102,8 +102,9 @@ def told_of(lower: bytes, present: Collection[bytes]) -> Iterator[Stretch]:
     for word in words:
         at = lower.find(word)
         while at >= 0:
-            yield at, at + _CONTEXT + _GOES_ON
-            at = lower.find(word, at + 1)
+            last = lower.rfind(word, at, at + _CONTEXT)
+            yield at, last + _CONTEXT + _GOES_ON
+            at = lower.find(word, last + 1)
 
 
 def tokens(
@@ -233,6 +234,8 @@ def _by_context(data: bytes, start: int, end: int) -> Match | None:
     if rule is None or data[end : end + 1] in (b"+", b"/"):
         return None
     if rule == _SECRET_ACCESS_KEY and b"secret" not in before.lower():
+        return None
+    if length == 24 and rule.id != "vault-token":
         return None
     secret = data[start:end]
     text = secret.decode()

@@ -278,6 +278,20 @@ class TestRenewing:
         clock.now += 2
         assert value(cache) == "two"
 
+    @pytest.mark.parametrize("patience", [0.05, 10.0])
+    def test_a_store_that_hangs_cannot_tell(self, patience: float) -> None:
+        store = Told()
+        cache = cache_of(store, Clock(), timeout_seconds=0.1)
+        old = cache.get(A)
+        store.answer = "two"
+        with store.hanging():
+            with pytest.raises((DeadlineExceeded, SecretStoreDown)):
+                cache.renew(A, old, patience)
+            with pytest.raises((DeadlineExceeded, SecretStoreDown)):
+                cache.get(A, patience)
+        wait_for(lambda: cache.cached(A) is not None)
+        assert value(cache) == "two", "what was refused is not served again"
+
 
 class Writable(Told):
     def put(self, key: KeySpec, secret: SecretStr) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tools.scanner.credentials import KINDS, Fake
+from tools.scanner import one_pass
 from tools.scanner.engine import LITERALS, Engine
 from tools.scanner.prefilter import Prefilter, best, without
-from tools.scanner.rows import rows
+from tools.scanner.rows import Row, Stretch, rows
 
 _WORDS = [
     *(b"key", b"keys", b"token", b"tokens", b"secret", b"pass", b"pwd", b"auth", b"cred"),
@@ -49,6 +50,7 @@ def prefilters() -> tuple[Prefilter, Prefilter]:
 
 
 @given(_TEXTS)
+@example(b"passpor=" + _PADDING)
 @settings(max_examples=300, deadline=None)
 def test_one_pass_sees_what_a_search_sees(
     prefilters: tuple[Prefilter, Prefilter], text: bytes
@@ -66,6 +68,17 @@ def test_findings_are_the_same(
 ) -> None:
     searched, seen = (Engine(prefilter=prefilter).scan(text, glued) for prefilter in prefilters)
     assert [tuple(match) for match in seen] == [tuple(match) for match in searched]
+
+
+def test_encoded_text_may_end_right_behind_its_last_sign(
+    prefilters: tuple[Prefilter, Prefilter],
+) -> None:
+    """Of the twenty characters behind an escape that tell of it the last is none of its own."""
+    packed = base64.b64encode(b"pwd='" + Fake("escaped").alnum(8).encode() + b"'")
+    text = b'x = "\\n' + packed + b'"' + _PADDING
+    for prefilter in prefilters:
+        (match,) = Engine(prefilter=prefilter).scan(text)
+        assert match.layers == ("base64",)
 
 
 @given(_TEXTS, st.lists(st.tuples(st.integers(-20, 900), st.integers(0, 300)), max_size=8))
@@ -98,3 +111,21 @@ def test_a_row_as_long_as_the_text_is_read_once() -> None:
     text = b"sk-" * 400_000
     stretches = [(at, at + 12) for at in range(0, len(text), 3)]
     assert rows(text, stretches) == rows(text)
+
+
+@pytest.mark.parametrize("unit", [b"a-", b"sk-", b"azure", b"mistral secret "])
+def test_hints_in_a_row_tell_of_one_stretch(
+    prefilters: tuple[Prefilter, Prefilter], monkeypatch: pytest.MonkeyPatch, unit: bytes
+) -> None:
+    """Otherwise megabytes of them would fill a hundred times as much memory."""
+    told: list[Stretch] = []
+
+    def listed(data: bytes, stretches: list[Stretch]) -> list[Row]:
+        told.extend(stretches)
+        return rows(data, stretches)
+
+    monkeypatch.setattr(one_pass, "rows", listed)
+    text = unit * 5_000
+    prefilters[1](text, text)
+    assert 0 < len(told) < len(text) / 50
+    assert max(stop for _, stop in told) >= len(text)

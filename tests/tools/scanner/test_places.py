@@ -111,3 +111,44 @@ def test_signs_that_a_url_encodes_are_no_part_of_a_value(
 )
 def test_tokens_against_forgery_are_no_secrets(found: Found, fake: Fake, line: str) -> None:
     assert found(line.format(fake.alnum(44))) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "DB_PASSWORD={};{}",
+        "export DB_PASSWORD={}){}",
+        "password: {},{}",
+        "API_KEY: {}]{}",
+        'api_key = "{}\'{}"',
+        "API_KEY='{}\"{}'",
+    ],
+)
+def test_a_value_that_begins_with_a_word_goes_on_behind_a_sign(
+    found: Found, fake: Fake, line: str
+) -> None:
+    """A word alone is no secret; what looks like its end may be drawn as well."""
+    line = line.format(letters(fake)[:5], fake.alnum(20))
+    (finding,) = found(line)
+    assert finding.secret in line
+    assert len(finding.secret) == 26
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "token: str | None = '{}'",
+        'let accessToken: string | undefined = "{}";',
+        'API_KEY: Optional[str] = "{}"',
+        'apiKey string = "{}"',
+    ],
+)
+def test_a_type_may_stand_before_a_value(found: Found, fake: Fake, line: str) -> None:
+    secret = fake.alnum(32)
+    assert [f.secret for f in found(line.format(secret))] == [secret]
+
+
+def test_an_old_vault_token_is_no_other_providers_key(found: Found, fake: Fake) -> None:
+    secret = "s." + fake.alnum(24)
+    assert [f.rule.id for f in found(f"the vault at azure\nread('{secret}')")] == []
+    assert [f.rule.id for f in found(f"the vault here\nread('{secret}')")] == ["vault-token"]
