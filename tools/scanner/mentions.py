@@ -36,13 +36,15 @@ _SAYS_ABOUT_IT = (
 )
 # A count, as in `tokens_used=51`.
 _NO_NUMBER = rb"(?!\\{0,3}[\"']?[ \t]?[:=][ \t]?[0-9]{1,9}[\s,;})\]&])"
+# What a call may say of the value that it is given, as in `Field(default="...")`.
+ARGUMENT = rb"(?:(?:default|default_value|value|initial)[ ]?=[ ]?)?"
 # A plain word is its value, as `judgement` would find: no other kind is as frequent.
 _WORD = rb"(?:[a-z]{1,40}+(?:[._][a-z]{1,40}+){1,4}+|[a-z]{1,11}+)"
 # It ends with the quote that it began with, or where one without quotes would end.
 _NO_WORD = (
     rb"(?!\\{0,3}[\"']?[ \t]?[:=]{1,3}[ \t]?(?:\\{0,3}(?:\"%b\\{0,3}\"|'%b\\{0,3}')"
     rb"|%b(?:[\r\n]|[,;)}\]]{1,3}(?![^\s\"'`<>])"
-    rb"|\((?![ \t\r\n]{0,20}[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD, _WORD)
+    rb"|\((?![ \t\r\n]{0,20}%b[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD, _WORD, ARGUMENT)
 )
 # Another word follows, unless it says what the value "is" or of what type it is.
 _NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![ \t]{0,3}[=:]))"

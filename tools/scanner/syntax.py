@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from .mentions import ARGUMENT
 from .values import LONGEST
 
 _QUOTE = rb"(?:[bruf@$]{0,2}\\{0,7}(?:\"\"\"|'''|[\"'`])|&quot;|&\#34;|&apos;|%2[27])"
@@ -18,7 +19,10 @@ _OPERATOR = (
     rb"|%3[Dd]|%3[Aa]|\\u003[Dd]|[ \t]or(?=[ \t]))"
 )
 _BLOCK = rb"(?:<<[-~]?[\"']?\w{2,12}[\"']?\r?\n[ \t]{0,40}|[|>][+-]?[ \t]{0,4}\r?\n[ \t]{0,40})?"
-_WRAPPED = rb"(?:(?:new[ ])?[\w.:\[\]&!]{0,40}\([ \t\r\n]{0,20}(?=[bruf@$]{0,2}\\{0,7}[\"'`])){0,2}"
+_WRAPPED = (
+    rb"(?:(?:new[ ])?[\w.:\[\]&!]{0,40}\([ \t\r\n]{0,20}%b(?=[bruf@$]{0,2}\\{0,7}[\"'`])){0,2}"
+    % ARGUMENT
+)
 _SCHEME = (
     rb"(?:(?:Bearer|Basic|Token|ApiKey|Api-Key|Key|SSWS|bearer|basic|token)(?:[ +]|%20){1,2})?"
 )

@@ -141,6 +141,8 @@ def test_a_value_that_begins_with_a_word_goes_on_behind_a_sign(
         'let accessToken: string | undefined = "{}";',
         'API_KEY: Optional[str] = "{}"',
         'apiKey string = "{}"',
+        'api_key: str = Field(default="{}")',
+        "password = forms.CharField(initial='{}')",
     ],
 )
 def test_a_type_may_stand_before_a_value(found: Found, fake: Fake, line: str) -> None:
