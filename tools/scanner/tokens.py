@@ -213,6 +213,20 @@ def _tells_nothing(name: bytes) -> bool:
     return not meaning(shown).kind and not provider(shown)
 
 
+def _names_no_key(before: bytes) -> bool:
+    """Whether a value behind `before` has a name that tells of no key."""
+    name = before.rstrip(b" \t\"':=")
+    signs = before[len(name) :]
+    return (
+        (b"=" in signs or b":" in signs)
+        and name[-1:].isalnum()
+        and _tells_nothing(name[len(name.rstrip(NAME_CHARACTERS)) :])
+    )
+
+
+_word_names_no_key = lru_cache(4096)(_names_no_key)
+
+
 def _by_context(data: bytes, start: int, end: int) -> Match | None:
     """A key without a prefix, where its provider is named shortly before."""
     length = end - start
@@ -221,13 +235,8 @@ def _by_context(data: bytes, start: int, end: int) -> Match | None:
     if start and data[start - 1] not in _BEFORE_VALUES:
         return None
     near = data[max(0, start - _NEAR) : start]
-    name = near.rstrip(b" \t\"':=")
-    signs = near[len(name) :]
-    if (
-        (b"=" in signs or b":" in signs)
-        and name[-1:].isalnum()
-        and _tells_nothing(name[len(name.rstrip(NAME_CHARACTERS)) :])
-    ):
+    # Its last word alone is nearly always the same, as in `span_id=`.
+    if _word_names_no_key(near[near.rfind(b" ") + 1 :]) or _names_no_key(near):
         return None
     before = data[max(0, start - _CONTEXT) : start]
     rule = provider(before.decode("latin-1"))
