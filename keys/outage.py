@@ -145,7 +145,7 @@ class Outage:
         Raises:
             OutOfService: this process does not know its share, or requests are to be refused.
         """
-        if self.state is State.AWAY and not self.admits:
+        if self._refuses:
             raise OutOfService(self.away or "away")
         if self._local is None:
             raise OutOfService(self.describe())
@@ -161,6 +161,10 @@ class Outage:
         """The local limiter, if it counts, whether or not it may admit."""
         return self._local
 
+    @property
+    def _refuses(self) -> bool:
+        return self.state is State.AWAY and not self.admits
+
     def now_ms(self) -> int:
         """The time of the local limiter."""
         return int(self._clock() * 1000)
@@ -169,6 +173,8 @@ class Outage:
         """The state in words."""
         if self.state is State.UP:
             return "Redis decides"
+        if self._refuses:
+            return f"{self.away}; requests are refused"
         if self._local is None:
             return (
                 f"{self.away or f'{self._description} is back'}; this process began without it and "
@@ -180,8 +186,6 @@ class Outage:
                 f"{self._description} is back; until all routers have told it what they used, "
                 f"this one is kept within {share}"
             )
-        if not self.admits:
-            return f"{self.away}; requests are refused"
         return f"{self.away}; this process goes on with {share}"
 
     # -- what goes wrong -----------------------------------------------------------------------

@@ -111,6 +111,7 @@ def test_a_dead_redis_is_a_typed_failure_at_once_and_a_living_one_serves_again(
     assert reply["attempts"] == []
     assert took < 1
     assert simulator.report()["totals"]["accepted"] == sent, "nothing is sent unreserved"
+    assert "; requests are refused" in router.health_check()["redis"]["reason"]
     server.start()
     wait_for(lambda: router.send_one_shot("Hello")["success"])
 
