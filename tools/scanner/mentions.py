@@ -127,7 +127,7 @@ def _mention(keyword: bytes) -> re.Pattern[bytes]:
 
 
 def mentions_at(lower: bytes, keyword: bytes, starts: Iterable[int]) -> list[int]:
-    """The same, of those with `keyword` at `starts`."""
+    """What `mentions` says of names with `keyword` at `starts`."""
     match = _mention(keyword).match
     return [found.end() for start in starts if (found := match(lower, start))]
 

@@ -23,7 +23,6 @@ from .values import stands_for_a_secret, stands_in_token
 
 RULES: tuple[TokenRule, ...] = (*LLM_TOKENS, *SERVICE_TOKENS)
 
-_PROVIDER_WORDS = frozenset(PROVIDER_WORDS)
 _SECRET_ACCESS_KEY = PROVIDERS_BY_WORD[b"aws"]
 _WORDS_FOR_AWS = frozenset(
     word for word, rule in PROVIDERS_BY_WORD.items() if rule == _SECRET_ACCESS_KEY
@@ -93,7 +92,7 @@ HINTS = (
 
 def told_of(lower: bytes, present: Collection[bytes]) -> Iterator[Stretch]:
     """Where rows may begin that are keys by what is said before them."""
-    words = _PROVIDER_WORDS.intersection(present)
+    words = PROVIDERS_BY_WORD.keys() & present
     if not words:
         return
     if not words.isdisjoint(_WORDS_FOR_AWS):
