@@ -101,6 +101,18 @@ def test_scripts_may_be_forgotten_at_any_moment_of_a_request(
 # -- death -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("choice", "reason"),
+    [("fail", "; requests are refused"), ("local", "never learned how many share the limits")],
+)
+def test_a_router_that_began_without_redis_says_why_it_sends_nothing(
+    make_router: MakeRouter, choice: str, reason: str
+) -> None:
+    made = make_router(keys=[key("a")], redis_url="redis://127.0.0.1:1", llm_on_redis_down=choice)
+    assert made.send_one_shot("Hello")["error_type"] == "redis_unavailable"
+    assert reason in made.health_check()["redis"]["reason"]
+
+
 def test_a_dead_redis_is_a_typed_failure_at_once_and_a_living_one_serves_again(
     router: RequestRouter, server: PlainServer, simulator: SimulatedProvider
 ) -> None:
@@ -111,7 +123,6 @@ def test_a_dead_redis_is_a_typed_failure_at_once_and_a_living_one_serves_again(
     assert reply["attempts"] == []
     assert took < 1
     assert simulator.report()["totals"]["accepted"] == sent, "nothing is sent unreserved"
-    assert "; requests are refused" in router.health_check()["redis"]["reason"]
     server.start()
     wait_for(lambda: router.send_one_shot("Hello")["success"])
 
