@@ -16,7 +16,8 @@ COMMAND = Rule("command-password", "Password on a command line")
 SAS = Rule("azure-sas-token", "Signature of an Azure shared access URL")
 
 _CALLERS = (b"curl", b"mysql")
-_LOGIN, _SIGNATURE = b"login", b"&sig="
+_LOGIN, _SIGNATURE, _SCHEME = b"login", b"&sig=", b"://"
+_GO_HOSTS = (b"@tcp(", b"@unix(")
 _CALLED_TO_LOGIN = b" login "
 _LONGEST_USERINFO = 320
 _LONGEST_COMMAND = 600
@@ -29,7 +30,7 @@ _USER_OPTION = re.compile(
 _PASSWORD_OPTION = re.compile(rb"\s(?:-p|-a|-w)[ ]?[\"']?([^\s\"'$-][^\s\"']{7,100})")
 _CONTINUED = re.compile(rb"(?:[^\n\\]|\\\r?\n|\\.){0,%d}" % _LONGEST_COMMAND)
 _PARAMETERS = (b"password=", b"pwd=")
-LITERALS = (*_CALLERS, _LOGIN, _SIGNATURE, *_PARAMETERS)
+LITERALS = (*_CALLERS, _LOGIN, _SIGNATURE, _SCHEME, *_GO_HOSTS, *_PARAMETERS)
 _PARAMETER = re.compile(rb"([^\s\"'<>`&;\\]{6,200})(?=[\s\"'<>`&;\\]|\Z)")
 _OF_AN_ADDRESS = re.compile(rb"://|[?&;](?:user|uid|user[ ]id|username)=", re.I)
 _NETRC = re.compile(
@@ -43,9 +44,17 @@ _SAS = re.compile(rb"&sig=([A-Za-z0-9%+/=]{40,100})")
 
 def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
     """Credentials of `user:password` kinds."""
-    yield from _before_hosts(data)
-    yield from _commands(data, lower, present)
-    yield from _parameters(data, lower, present)
+    if _SCHEME in present:
+        yield from _in_urls(data)
+    for host in _GO_HOSTS:
+        if host in present:
+            yield from _before_go_host(data, host)
+    for caller in _CALLERS:
+        if caller in present:
+            yield from _commands(data, lower, caller)
+    for name in _PARAMETERS:
+        if name in present:
+            yield from _parameters(data, lower, name)
     if _LOGIN in present:
         yield from _logins(data, lower)
     if _SIGNATURE in present:
@@ -66,17 +75,29 @@ def _shared_access(data: bytes) -> Iterator[Match]:
         at = data.find(_SIGNATURE, at + 5)
 
 
-def _before_hosts(data: bytes) -> Iterator[Match]:
-    at = data.find(b"@")
-    while at > 0:
-        scheme = data.rfind(b"://", max(0, at - _LONGEST_USERINFO), at)
-        if scheme >= 0:
-            yield from _in_url(data, scheme + 3, at)
-        elif data.startswith(b"tcp(", at + 1) or data.startswith(b"unix(", at + 1):
+def _in_urls(data: bytes) -> Iterator[Match]:
+    scheme = data.find(_SCHEME)
+    while scheme >= 0:
+        after = scheme + len(_SCHEME)
+        following = data.find(_SCHEME, after)
+        stop = scheme + _LONGEST_USERINFO + 1
+        if 0 <= following < stop:
+            stop = following
+        at = data.find(b"@", after, stop)
+        while at >= 0:
+            yield from _in_url(data, after, at)
+            at = data.find(b"@", at + 1, stop)
+        scheme = following
+
+
+def _before_go_host(data: bytes, host: bytes) -> Iterator[Match]:
+    at = data.find(host)
+    while at >= 0:
+        if data.rfind(_SCHEME, max(0, at - _LONGEST_USERINFO), at) < 0:
             found = _GO_DSN.search(data, max(0, at - 200), at)
             if found:
                 yield from _password(found, 1, 2)
-        at = data.find(b"@", at + 1)
+        at = data.find(host, at + len(host))
 
 
 def _in_url(data: bytes, after: int, at: int) -> Iterator[Match]:
@@ -133,18 +154,17 @@ def password_in_address(user: str, password: str) -> float:
     return 0.6 if classes(password) >= 2 or looks_random(password) else 0.0
 
 
-def _parameters(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
+def _parameters(data: bytes, lower: bytes, name: bytes) -> Iterator[Match]:
     """Passwords among the parameters of a connection string, as laxly as before its host."""
-    for name in _PARAMETERS:
-        at = lower.find(name) if name in present else -1
-        while at >= 0:
-            value = at + len(name)
-            if data[at - 1 : at] in (b"?", b"&", b";"):
-                found = _PARAMETER.match(data, value)
-                line = max(data.rfind(b"\n", max(0, at - 300), at), at - 300, 0)
-                if found and _OF_AN_ADDRESS.search(data, line, at):
-                    yield from _lax(URL, found, 1, "")
-            at = lower.find(name, value)
+    at = lower.find(name)
+    while at >= 0:
+        value = at + len(name)
+        if data[at - 1 : at] in (b"?", b"&", b";"):
+            found = _PARAMETER.match(data, value)
+            line = max(data.rfind(b"\n", max(0, at - 300), at), at - 300, 0)
+            if found and _OF_AN_ADDRESS.search(data, line, at):
+                yield from _lax(URL, found, 1, "")
+        at = lower.find(name, value)
 
 
 def _logins(data: bytes, lower: bytes) -> Iterator[Match]:
@@ -166,13 +186,12 @@ def _lax(rule: Rule, found: re.Match[bytes], group: int, user: str) -> Iterator[
         yield Match(rule, *found.span(group), found[group], 0.55)
 
 
-def _commands(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator[Match]:
-    for caller in _CALLERS:
-        at = lower.find(caller) if caller in present else -1
-        while at >= 0:
-            end = _command_end(data, at)
-            yield from _in_command(data, at, end)
-            at = lower.find(caller, max(end, at + 1))
+def _commands(data: bytes, lower: bytes, caller: bytes) -> Iterator[Match]:
+    at = lower.find(caller)
+    while at >= 0:
+        end = _command_end(data, at)
+        yield from _in_command(data, at, end)
+        at = lower.find(caller, max(end, at + 1))
 
 
 def _command_end(data: bytes, at: int) -> int:

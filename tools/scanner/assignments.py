@@ -22,6 +22,9 @@ _IDENTIFIED = re.compile(rb"[ ]{1,3}(?:PASSWORD[ ])?(\\{0,3}[\"'])", re.I)
 _WORDS_BEFORE = re.compile(rb"(?:[A-Za-z]{2,20}[ \-]){1,3}\Z")
 _OF_WORDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz -"
 _LABEL = 40
+_BETWEEN_LABEL_AND_NAME = b" \t\"'\\:="
+# A value may follow, so that words before a mere "key" may say of what it is one.
+_tells = re.compile(rb".{0,5}?[=:]|.{0,3}? is", re.S).match
 # As in `"value": "...", "name": "..."`.
 _MAY_FOLLOW_VALUES = (b"name", b"key")
 # As far as any regex looks around a name.
@@ -29,7 +32,8 @@ _BEFORE, _BEYOND = 640, 1792
 _REMEMBERED = 4
 _SHORTEST = 6
 _PLAIN = re.compile(rb"\d+|[^0-9A-Z%\x80-\xff]+|[^0-9a-z%\x80-\xff]+")
-_NUMBER = re.compile(rb"(?<![A-Za-z])[0-9]+(?![A-Za-z])")
+_NUMBERS = bytes(ord("_") if chr(byte).isdecimal() else byte for byte in range(128))
+_NUMBERS += bytes(range(128, 256))
 
 
 class _Name(NamedTuple):
@@ -69,7 +73,10 @@ def assignments(
         means = _meaning(data[start:end])
         if not means.kind:
             continue
-        match = _first(data, _named(data, start, end, means), seen)
+        values = _named(data, start, end, means)
+        if not values:
+            continue
+        match = _first(data, values, seen)
         if match:
             yield match
         elif end >= _BEFORE:
@@ -107,12 +114,12 @@ def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterable[Assign
     name = data[start:end]
     follows = True
     if means.kind == "key":
-        if before.endswith(b" ") and _tells(data[end : end + 6]):
+        if before.endswith(b" ") and _tells(data, end):
             name, means = _with_words(before[len(before.rstrip(_OF_WORDS)) :], name)
             if not means.kind:
                 return ()
-        follows = means.kind != "key" or is_quoted_soon(data, end)
-    label = before.rstrip(b" \t\"'\\:=")
+        follows = means.kind != "key" or is_quoted_soon(data, end) is not None
+    label = before.rstrip(_BETWEEN_LABEL_AND_NAME)
     if not follows and before[len(label) :].isspace():
         return ()
     label = label.lower()
@@ -154,14 +161,10 @@ def _with_words(before: bytes, name: bytes) -> tuple[bytes, Meaning]:
     return name, _meaning(name)
 
 
-def _tells(following: bytes) -> bool:
-    return b"=" in following or b":" in following or b" is" in following
-
-
 @lru_cache(8192)
 def _meaning(name: bytes) -> Meaning:
     # Names that only a number tells apart mean the same.
-    return meaning(_NUMBER.sub(b"_", name).decode("latin-1"))
+    return meaning(name.translate(_NUMBERS).decode("latin-1"))
 
 
 def _is_plain(text: bytes) -> bool:

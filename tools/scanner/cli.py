@@ -12,10 +12,11 @@ from pathlib import Path
 from . import configuration
 from .catalogue import all_rules
 from .configuration import Configuration
-from .engine import Engine
+from .engine import LITERALS, Engine
 from .findings import Outcome, Redactor, Refused, Unread
 from .fingerprints import Baseline, Fingerprints, baseline_text, new_salt
 from .options import parser
+from .prefilter import InTime
 from .progress import Progress
 from .reports import FORMATS, Report, summary, text
 from .run import processes_for, scan_paths
@@ -172,7 +173,7 @@ def _scanner(given: argparse.Namespace) -> Scanner:
     if not config.defaults:
         enabled |= {rule.rule.id for rule in config.rules}
     return Scanner(
-        Engine(given.max_decode_depth, config.rules),
+        Engine(given.max_decode_depth, config.rules, prefilter=InTime(LITERALS)),
         given.max_archive_depth,
         given.min_confidence,
         int(given.max_target_megabytes * 2**20),

@@ -35,7 +35,9 @@ _ENTRY = re.compile(
 _MANIFEST = 300_000
 _KIND = b"kind"
 _QUOTED = b"quoted-printable"
-LITERALS = (_KIND, _QUOTED)
+_PERCENT_SIGNS = tuple(b"%%%d" % nibble for nibble in range(2, 8))
+_ESCAPES = (rb"\/", rb"\u00", rb"\x")
+LITERALS = (_KIND, _QUOTED, *_PERCENT_SIGNS, *_ESCAPES)
 _HEADERS = 20_000
 
 
@@ -55,8 +57,10 @@ def pieces(
     if _KIND in present and _KIND in lower:
         yield from _manifests(data)
     yield from _in_rows(data, long_rows)
-    yield from _percent(data)
-    yield from _escapes(data)
+    if any(sign in present for sign in _PERCENT_SIGNS):
+        yield from _percent(data)
+    if any(escape in present for escape in _ESCAPES):
+        yield from _escapes(data)
     if _QUOTED in present and lower.find(_QUOTED, 0, _HEADERS) >= 0:
         import quopri
 
@@ -113,26 +117,28 @@ def _base64(data: bytes, start: int, end: int) -> Piece | None:
 
 
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-# In base64 every fourth character of readable text is one of these, and archives begin alike.
-_TEXT_BEGINS = re.compile(rb"(?:[CDI-Za-f]...){5}|H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8)", re.S)
+# Six bits of readable text begin with few of the signs of base64, the next six with some others
+# and the next with half of them. Archives begin alike.
+_FIRST = rb"[CDI-Za-f]"
+_SECOND = rb"[ACDEFGHQSTUVWXgijklmnwyz0123]"
+_THIRD = rb"[ABEFIJMNQRUVYZcdghklopstwx014589]"
+_OF_TEXT = _FIRST + _SECOND + _THIRD
+_TEXT_BEGINS = re.compile(rb"(?:%b.){5}|H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8)" % _OF_TEXT, re.S)
 _FARTHEST = 400
 _HIGH_NIBBLES = frozenset(b"234567")
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
 _OF_BASE64 = rb"[A-Za-z0-9+/_-]"
-_BEFORE_BASE64 = rb"(?:\A|[^A-Za-z0-9+/]|\\%b)" % _OF_BASE64
-HINTS = (
+HINTS = (Hint(rb"(?:H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8))%b{8}" % _OF_BASE64, 12, _FARTHEST),)
+# What only the letters tell of that stand behind others.
+HINTS_BY_ALPHABET = (
     Hint(rb"(?:\A|[^A-Za-z0-9_-])(?:[2-7][0-9A-Fa-f]|0[9aAdD]){8}", 17, 0),
     # Behind an escape's letter the last sign may be the one that ends the row.
     Hint(
-        rb"%b(?:[CDI-Za-f]%b{3}){4}[CDI-Za-f]%b{2}." % (_BEFORE_BASE64, _OF_BASE64, _OF_BASE64),
+        rb"(?:\A|[^A-Za-z0-9+/]|\\%b)(?:%b%b){4}%b."
+        % (_OF_BASE64, _OF_TEXT, _OF_BASE64, _OF_TEXT),
         22,
-        _FARTHEST,
-    ),
-    Hint(
-        rb"%b(?:H4sI|UEsD|Qlpo|[/_](?:Td6|/4|v8))%b{8}" % (_BEFORE_BASE64, _OF_BASE64),
-        14,
         _FARTHEST,
     ),
 )

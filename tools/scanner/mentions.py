@@ -27,6 +27,7 @@ NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234567
 # As far before a name's end as its keyword and what stands before that may begin.
 _FARTHEST = 2 * _LONGEST_NAME
 _HEX_PAIR = re.compile(rb"[2-7][0-9A-Fa-f]")
+_PERCENT = ord("%")
 _NO_SENTENCE_ENDS = rb"(?<!\.)"
 _NO_LIST = rb"(?!, )"
 # What a name with such an end holds is no secret: see `names`.
@@ -47,7 +48,9 @@ _NO_WORD = (
     rb"|\((?![ \t\r\n]{0,20}%b[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD, _WORD, ARGUMENT)
 )
 # Another word follows, unless it says what the value "is" or of what type it is.
-_NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11} (?![ \t]{0,3}[=:]))"
+_NO_PROSE = (
+    rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11}(?: (?![ \t]{0,3}[=:])|[\r\n]|[.,;)](?:\s|\Z)))"
+)
 
 
 def _rest(keyword: bytes) -> bytes:
@@ -71,18 +74,21 @@ def _search(shared: bytes, *keywords: bytes) -> re.Pattern[bytes]:
     return re.compile(shared + b"(?:%b)" % b"|".join(ways))
 
 
-_SEARCHES = (
-    _search(b"ke", b"key", b"token"),
-    _search(b"cre", b"cred", b"secret"),
-    _search(b"p", b"pass", b"pwd"),
-    _search(b"auth", b"auth"),
-)
+@lru_cache(None)
+def _searches() -> tuple[re.Pattern[bytes], ...]:
+    """Not needed where hyperscan searches."""
+    return (
+        _search(b"ke", b"key", b"token"),
+        _search(b"cre", b"cred", b"secret"),
+        _search(b"p", b"pass", b"pwd"),
+        _search(b"auth", b"auth"),
+    )
 
 
 def mentions(lower: bytes) -> list[int]:
     """Where the names end that hold one of `KEYWORDS` and may be given a value."""
     ends: set[int] = set()
-    for search in _SEARCHES:
+    for search in _searches():
         ends.update([found.end() for found in search.finditer(lower)])
     return sorted(ends)
 
@@ -109,7 +115,8 @@ _MAY_FOLLOW = {
 # Then where a space follows. No two mentions end in one place, for it would report only the first.
 _MAY_FOLLOW_A_SPACE = (
     rb" (?:[^a-z]|\z)",
-    rb" (?:[a-z]{12}|[a-z]{1,11}(?:[^a-z ]|\z)|(?:is|was|to|or) |[a-z]{1,11} [ \t]{0,3}[=:])",
+    rb" (?:[a-z]{12}|(?:is|was|to|or) "
+    rb"|[a-z]{1,11}(?:[^a-z \r\n.,;)]|[.,;)]\S|\z| [ \t]{0,3}[=:]))",
 )
 HINTS = tuple(
     (keyword, keyword + (b"s?" if plural and keyword == b"key" else b"") + follows)
@@ -136,6 +143,6 @@ def beginning(data: bytes, end: int) -> int:
     """Where the name begins that ends at `end`."""
     head = data[end - _FARTHEST if end > _FARTHEST else 0 : end]
     start = end - len(head) + len(head.rstrip(NAME_CHARACTERS))
-    if data[start - 1 : start] == b"%" and _HEX_PAIR.match(data, start, end):
+    if start and data[start - 1] == _PERCENT and _HEX_PAIR.match(data, start, end):
         start += 2  # a sign that a URL encodes, as %22
     return start

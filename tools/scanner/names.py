@@ -12,7 +12,7 @@ from .words import words
 PASSWORD = Rule("password", "Password")
 GENERIC = Rule("generic-secret", "Secret by the name it is given")
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _PASSWORD = words("""
     password passwd passwort passphrase pass pwd pswd psw passcode userpass dbpass mypass
     passwords rootpass dbpassword userpassword requirepass pgpassword sshpass motdepasse senha
@@ -94,50 +94,44 @@ class Meaning(NamedTuple):
     rule: Rule = GENERIC
 
 
-_NOTHING = Meaning("")
+_NOTHING, _A_KEY = Meaning(""), Meaning("key")
+_KEYS = words("key keys")
+_MOST_WORDS = 8
 
 
-def words_of(name: str) -> list[str]:
-    """The words of a name in any spelling.
-
-    >>> words_of("openaiAPIKey-v2")
-    ['openai', 'api', 'key', 'v', '2']
-    """
-    return [word.lower() for word in _WORDS.findall(name)]
-
-
-@lru_cache(4096)
+@lru_cache(8192)
 def meaning(name: str) -> Meaning:
     """What a variable, field, header or column called `name` holds."""
-    spelt = [word for word in words_of(name)[-8:] if not word.isdigit()]
-    while spelt and spelt[-1] in _NEUTRAL_ENDS:
+    spelt: list[str] = _WORDS.findall(name)[-_MOST_WORDS:]
+    while spelt and spelt[-1].lower() in _NEUTRAL_ENDS:
         spelt.pop()
     # By cost: most names tell of no secret.
+    if not spelt or spelt[-1].lower() in _ABOUT:
+        return _NOTHING
+    spelt = [word.lower() for word in spelt]
     if (
-        not spelt
-        or spelt[-1] in _ABOUT
-        or not _ABOUT_ANYWHERE.isdisjoint(spelt)
+        not _ABOUT_ANYWHERE.isdisjoint(spelt)
         or (len(spelt) > 1 and spelt[-2] in _PLACES)
         or _FORGERY.search(name.lower().replace("_", ""))
     ):
         return _NOTHING
-    rule = provider(name)
     last, before = spelt[-1], spelt[:-1]
     joined = "".join(spelt[-2:])
     if last in _PASSWORD or joined in _PASSWORD or last.endswith(("password", "passwd")):
         return Meaning("password", PASSWORD)
     if last in _SECRET or joined in _SECRET or last.endswith(("apikey", "secret", "token")):
-        return Meaning("secret", rule or GENERIC)
-    if last in {"key", "keys"}:
+        return Meaning("secret", provider(name) or GENERIC)
+    if last in _KEYS:
+        rule = provider(name)
         if rule or not _KEY_OF.isdisjoint(before):
             return Meaning("secret", rule or GENERIC)
-        return Meaning("key", GENERIC)
+        return _A_KEY
     if not _PASSWORD.isdisjoint(before) or any(w.endswith("password") for w in before):
         return Meaning("password", PASSWORD)
     if not _SECRET.isdisjoint(before) or (
         "key" in before and not _KEY_OF.isdisjoint(before[: before.index("key")])
     ):
-        return Meaning("secret", rule or GENERIC)
+        return Meaning("secret", provider(name) or GENERIC)
     return _NOTHING
 
 

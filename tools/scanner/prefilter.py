@@ -72,16 +72,22 @@ def best(literals: Sequence[bytes]) -> Prefilter:
         return without(literals)
 
 
-def in_time(literals: Sequence[bytes]) -> Prefilter:
-    """The best one, as soon as there is enough to scan that it is worth its start."""
-    chosen, seen = without(literals), 0
+class InTime:
+    """The best one, as soon as there is enough to scan that it is worth its start.
 
-    def leads(data: bytes, lower: bytes) -> Leads:
-        nonlocal chosen, seen
-        if seen <= _LITTLE:
-            seen += len(lower)
-            if seen > _LITTLE:
-                chosen = best(literals)
-        return chosen(data, lower)
+    `size` are the bytes that are known to come. Goes to other processes as it began.
+    """
 
-    return leads
+    def __init__(self, literals: Sequence[bytes], size: int = 0) -> None:
+        self._literals, self._size = literals, size
+        self._chosen, self._left = without(literals), max(0, _LITTLE - size)
+
+    def __reduce__(self) -> tuple[type[InTime], tuple[Sequence[bytes], int]]:
+        return InTime, (self._literals, self._size)
+
+    def __call__(self, data: bytes, lower: bytes) -> Leads:
+        if self._left >= 0:
+            self._left -= len(lower)
+            if self._left < 0:
+                self._chosen = best(self._literals)
+        return self._chosen(data, lower)

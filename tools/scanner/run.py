@@ -12,7 +12,7 @@ from typing import BinaryIO, cast
 from .engine import LITERALS
 from .files import open_file
 from .findings import Outcome, Unread
-from .prefilter import in_time
+from .prefilter import InTime
 from .progress import Progress
 from .scanner import Scanner
 from .targets import Target, targets
@@ -42,8 +42,8 @@ def scan_paths(
             found.append(item)
         else:
             whole.errors.append(item)
-    if processes <= 1:
-        scanner.engine.prefilter = in_time(LITERALS)
+    size = sum(target.size for target in found)
+    scanner.engine.prefilter = InTime(LITERALS, size // max(processes, 1))
     if "-" in paths:
         whole.add(scanner.scan(cast(BinaryIO, _Stdin()), "(stdin)", 0))
     # The largest first, so that no process is left alone with one at the end.
@@ -79,7 +79,6 @@ def _outcomes(scanner: Scanner, order: Sequence[Target], processes: int) -> Iter
 def _begin(scanner: Scanner) -> None:
     global _scanner
     _scanner = scanner
-    scanner.engine.prefilter = in_time(LITERALS)
 
 
 def _scan_batch(batch: list[Target]) -> list[Outcome]:

@@ -80,12 +80,8 @@ _SETS_A_LINE = re.compile(
     rb"[ \t\"']{1,3}"
     rb"(?:-x[ ])?)?[\w.\-/]{0,60}"
 )
-_QUOTES = re.compile(rb"[\"'`&%]")
-
-
-def is_quoted_soon(data: bytes, end: int) -> bool:
-    """Whether a quote stands near behind a name, as a weak one needs."""
-    return _QUOTES.search(data, end, end + 30) is not None
+# A weak name needs a quote near behind it.
+is_quoted_soon = re.compile(rb"[^\"'`&%]{0,29}[\"'`&%]").match
 
 
 def values_after(

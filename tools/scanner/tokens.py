@@ -50,6 +50,8 @@ _NAMED_BEFORE = re.compile(rb"([\w.\-]{1,40})[\"'\]\s]{0,4}[:=]\s{0,2}[bruf@$]{0
 _BEFORE_VALUES = frozenset(b"\"'=:( \t\r\n\f\v")
 _LENGTHS_BY_CONTEXT = {24, 32, 40, 43}
 _NEAR, _CONTEXT = 64, 160
+# A Vault token of the old form begins so far before its row.
+_AHEAD = len("s.")
 _SPACE, _NEWLINE = 32, 10
 _BEARER = re.compile(rb"[\w.~+/-]{20,4000}={0,2}")
 BEARER = Rule("bearer-token", "Bearer token")
@@ -68,21 +70,9 @@ _ANCHORS = re.compile(
     b"|".join(re.escape(a) for a in sorted(_RULES_OF, key=len, reverse=True) if a not in _SEARCHED)
 )
 
-# A short anchor must stand before more of a credential, as all of these do but one.
-_SHORT, _LAST, _GOES_ON = 4, b"-us", 8
-
-
-def _goes_on(anchor: bytes) -> bool:
-    return len(anchor) <= _SHORT and anchor != _LAST
-
-
 HINTS = (
     *(
-        Hint(
-            re.escape(anchor) + (b"[A-Za-z0-9_+/=.-]{%d}" % _GOES_ON if _goes_on(anchor) else b""),
-            len(anchor) + _GOES_ON,
-            _BEFORE_ROW,
-        )
+        Hint(re.escape(anchor), len(anchor), _BEFORE_ROW)
         for anchor in _RULES_OF
         if anchor not in _SEARCHED
     ),
@@ -102,7 +92,7 @@ def told_of(lower: bytes, present: Collection[bytes]) -> Iterator[Stretch]:
         at = lower.find(word)
         while at >= 0:
             last = lower.rfind(word, at, at + _CONTEXT)
-            yield at, last + _CONTEXT + _GOES_ON
+            yield at, last + _CONTEXT + _AHEAD
             at = lower.find(word, last + 1)
 
 
@@ -230,7 +220,7 @@ def _by_context(data: bytes, start: int, end: int) -> Match | None:
     """A key without a prefix, where its provider is named shortly before."""
     length = end - start
     if length == 24:
-        start -= 2  # a Vault token of the old form
+        start -= _AHEAD
     if start and data[start - 1] not in _BEFORE_VALUES:
         return None
     near = data[max(0, start - _NEAR) : start]

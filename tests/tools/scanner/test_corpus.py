@@ -15,7 +15,7 @@ from tests.tools.scanner.corpus import (
 )
 from tests.tools.scanner.credentials import KINDS
 from tools.scanner.engine import LITERALS, Engine
-from tools.scanner.prefilter import best, in_time, without
+from tools.scanner.prefilter import InTime, best, without
 from tools.scanner.scanner import Scanner
 
 SEED = 20_261
@@ -43,7 +43,7 @@ def test_nearly_every_secret_is_found_and_nearly_nothing_else() -> None:
 def test_hyperscan_changes_no_finding() -> None:
     pytest.importorskip("hyperscan")
     scanners = [
-        Scanner(Engine(prefilter=prefilter(LITERALS))) for prefilter in (without, best, in_time)
+        Scanner(Engine(prefilter=prefilter(LITERALS))) for prefilter in (without, best, InTime)
     ]
     files = list(corpus(SEED + 1))[::15]
     scanners[-1].scan_bytes(b"\n" * 2**18, "so that it changes in the midst of them")
