@@ -57,9 +57,9 @@ def pieces(
     if _KIND in present and _KIND in lower:
         yield from _manifests(data)
     yield from _in_rows(data, long_rows)
-    if any(sign in present for sign in _PERCENT_SIGNS):
+    if any(map(present.__contains__, _PERCENT_SIGNS)):
         yield from _percent(data)
-    if any(escape in present for escape in _ESCAPES):
+    if any(map(present.__contains__, _ESCAPES)):
         yield from _escapes(data)
     if _QUOTED in present and lower.find(_QUOTED, 0, _HEADERS) >= 0:
         import quopri
@@ -136,8 +136,7 @@ HINTS_BY_ALPHABET = (
     Hint(rb"(?:\A|[^A-Za-z0-9_-])(?:[2-7][0-9A-Fa-f]|0[9aAdD]){8}", 17, 0),
     # Behind an escape's letter the last sign may be the one that ends the row.
     Hint(
-        rb"(?:\A|[^A-Za-z0-9+/]|\\%b)(?:%b%b){4}%b."
-        % (_OF_BASE64, _OF_TEXT, _OF_BASE64, _OF_TEXT),
+        rb"(?:\A|[^A-Za-z0-9+/]|\\%b)(?:%b%b){4}%b." % (_OF_BASE64, _OF_TEXT, _OF_BASE64, _OF_TEXT),
         22,
         _FARTHEST,
     ),

@@ -21,6 +21,7 @@ _WORDS = {
     b"cred": b"it|ib",
 }
 KEYWORDS = tuple(_WORDS)
+_AUTH = b"auth"
 
 _LONGEST_NAME = 48
 NAME_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
@@ -36,32 +37,32 @@ _SAYS_ABOUT_IT = (
     rb"|error|arn|hash|class|fields?|columns?|prefix)(?![a-z0-9_.\-]))"
 )
 # A count, as in `tokens_used=51`.
-_NO_NUMBER = rb"(?!\\{0,3}[\"']?[ \t]?[:=][ \t]?[0-9]{1,9}[\s,;})\]&])"
+_A_NUMBER = rb"[ \t]?[0-9]{1,9}[\s,;})\]&]"
 # What a call may say of the value that it is given, as in `Field(default="...")`.
 ARGUMENT = rb"(?:(?:default|default_value|value|initial)[ ]?=[ ]?)?"
-# A plain word is its value, as `judgement` would find: no other kind is as frequent.
+# A plain word is its value, as `judgement` would find: no other kind is as frequent. It ends with
+# the quote that it began with, or where one without quotes would end.
 _WORD = rb"(?:[a-z]{1,40}+(?:[._][a-z]{1,40}+){1,4}+|[a-z]{1,11}+)"
-# It ends with the quote that it began with, or where one without quotes would end.
-_NO_WORD = (
-    rb"(?!\\{0,3}[\"']?[ \t]?[:=]{1,3}[ \t]?(?:\\{0,3}(?:\"%b\\{0,3}\"|'%b\\{0,3}')"
+_A_WORD = (
+    rb"[:=]{0,2}[ \t]?(?:\\{0,3}(?:\"%b\\{0,3}\"|'%b\\{0,3}')"
     rb"|%b(?:[\r\n]|[,;)}\]]{1,3}(?![^\s\"'`<>])"
-    rb"|\((?![ \t\r\n]{0,20}%b[bruf@$]{0,2}\\{0,7}[\"'`]))))" % (_WORD, _WORD, _WORD, ARGUMENT)
+    rb"|\((?![ \t\r\n]{0,20}%b[bruf@$]{0,2}\\{0,7}[\"'`])))" % (_WORD, _WORD, _WORD, ARGUMENT)
 )
+_NO_SUCH_VALUE = rb"(?!\\{0,3}[\"']?[ \t]?[:=](?:%b|%b))" % (_A_NUMBER, _A_WORD)
 # Another word follows, unless it says what the value "is" or of what type it is.
-_NO_PROSE = (
-    rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11}(?: (?![ \t]{0,3}[=:])|[\r\n]|[.,;)](?:\s|\Z)))"
-)
+_NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11}(?: (?![ \t]{0,3}[=:])|[\r\n]|[.,;)](?:\s|\Z)))"
 
 
-def _rest(keyword: bytes) -> bytes:
-    """What must and must not come behind `keyword`."""
-    # A bracket makes it a call, but for `auth=(`user, password`)`.
-    bracket = b"(" if keyword == b"auth" else b""
+def _goes_on(keyword: bytes) -> bytes:
+    return b"(?!%b)" % _WORDS[keyword] if _WORDS[keyword] else b""
+
+
+def _rest(bracket: bytes = b"") -> bytes:
+    """What must and must not come behind a keyword."""
     may_follow = b"(?=[\"'`%b*=:> \\t\\r\\n,|\\\\&%%<?\\]])" % bracket
-    goes_on = b"(?!%b)" % _WORDS[keyword] if _WORDS[keyword] else b""
     rest_of_name = b"[a-z0-9_.\\-]{0,%d}+" % (_LONGEST_NAME - 1)
-    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_NUMBER + _NO_WORD + _NO_PROSE
-    return goes_on + _SAYS_ABOUT_IT + rest_of_name + may_follow + none
+    none = _NO_SENTENCE_ENDS + _NO_LIST + _NO_SUCH_VALUE + _NO_PROSE
+    return _SAYS_ABOUT_IT + rest_of_name + may_follow + none
 
 
 def _search(shared: bytes, *keywords: bytes) -> re.Pattern[bytes]:
@@ -70,8 +71,13 @@ def _search(shared: bytes, *keywords: bytes) -> re.Pattern[bytes]:
     for keyword in keywords:
         before, _, after = keyword.partition(shared)
         begins = b"(?<=%b)" % (before + shared) if before else b""
-        ways.append(begins + after + _rest(keyword))
-    return re.compile(shared + b"(?:%b)" % b"|".join(ways))
+        ways.append(begins + after + _goes_on(keyword))
+    return re.compile(shared + b"(?:%b)" % b"|".join(ways) + _rest())
+
+
+def _auth() -> re.Pattern[bytes]:
+    # A bracket makes any other name a call, but this is `auth=(`user, password`)`.
+    return re.compile(_AUTH + _goes_on(_AUTH) + _rest(bracket=b"("))
 
 
 @lru_cache(None)
@@ -81,7 +87,7 @@ def _searches() -> tuple[re.Pattern[bytes], ...]:
         _search(b"ke", b"key", b"token"),
         _search(b"cre", b"cred", b"secret"),
         _search(b"p", b"pass", b"pwd"),
-        _search(b"auth", b"auth"),
+        _auth(),
     )
 
 
@@ -129,13 +135,16 @@ HINTS = tuple(
 
 
 @lru_cache(None)
-def _mention(keyword: bytes) -> re.Pattern[bytes]:
-    return re.compile(keyword + _rest(keyword))
+def _mention(of_auth: bool) -> re.Pattern[bytes]:
+    if of_auth:
+        return _auth()
+    ways = [keyword + _goes_on(keyword) for keyword in KEYWORDS if keyword != _AUTH]
+    return re.compile(b"(?:%b)" % b"|".join(ways) + _rest())
 
 
 def mentions_at(lower: bytes, keyword: bytes, starts: Iterable[int]) -> list[int]:
     """What `mentions` says of names with `keyword` at `starts`."""
-    match = _mention(keyword).match
+    match = _mention(keyword == _AUTH).match
     return [found.end() for start in starts if (found := match(lower, start))]
 
 
