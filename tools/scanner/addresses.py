@@ -46,9 +46,8 @@ def addresses(data: bytes, lower: bytes, present: Collection[bytes]) -> Iterator
     """Credentials of `user:password` kinds."""
     if _SCHEME in present:
         yield from _in_urls(data)
-    for host in _GO_HOSTS:
-        if host in present:
-            yield from _before_go_host(data, host)
+    if any(map(present.__contains__, _GO_HOSTS)):
+        yield from _before_go_hosts(data)
     for caller in _CALLERS:
         if caller in present:
             yield from _commands(data, lower, caller)
@@ -90,14 +89,18 @@ def _in_urls(data: bytes) -> Iterator[Match]:
         scheme = following
 
 
-def _before_go_host(data: bytes, host: bytes) -> Iterator[Match]:
-    at = data.find(host)
+def _before_go_hosts(data: bytes) -> Iterator[Match]:
+    # One rare letter is found sooner than two words.
+    at = data.find(b"@")
     while at >= 0:
-        if data.rfind(_SCHEME, max(0, at - _LONGEST_USERINFO), at) < 0:
+        if (
+            data.startswith(_GO_HOSTS, at)
+            and data.rfind(_SCHEME, max(0, at - _LONGEST_USERINFO), at) < 0
+        ):
             found = _GO_DSN.search(data, max(0, at - 200), at)
             if found:
                 yield from _password(found, 1, 2)
-        at = data.find(host, at + len(host))
+        at = data.find(b"@", at + 1)
 
 
 def _in_url(data: bytes, after: int, at: int) -> Iterator[Match]:
