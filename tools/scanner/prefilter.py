@@ -64,7 +64,7 @@ def _searched(literals: Sequence[bytes], data: bytes, lower: bytes) -> Leads:
 
 def best(literals: Sequence[bytes]) -> Prefilter:
     """Hyperscan's where it is installed."""
-    from .one_pass import with_hyperscan
+    from .hyperscan_search import with_hyperscan
 
     try:
         return with_hyperscan(literals)

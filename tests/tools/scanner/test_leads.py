@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.tools.scanner.credentials import KINDS, Fake
-from tools.scanner import one_pass
+from tools.scanner import hyperscan_search
 from tools.scanner.engine import LITERALS, Engine
-from tools.scanner.one_pass import with_hyperscan
+from tools.scanner.hyperscan_search import with_hyperscan
 from tools.scanner.prefilter import Prefilter, best, without
 from tools.scanner.rows import Row, Stretch, rows
 
@@ -53,7 +53,7 @@ def prefilters() -> tuple[Prefilter, Prefilter]:
 @given(_TEXTS)
 @example(b"passpor=" + _PADDING)
 @settings(max_examples=300, deadline=None)
-def test_one_pass_sees_what_a_search_sees(
+def test_hyperscan_sees_what_a_search_sees(
     prefilters: tuple[Prefilter, Prefilter], text: bytes
 ) -> None:
     searched, seen = (prefilter(text, text.lower()) for prefilter in prefilters)
@@ -125,7 +125,7 @@ def test_hints_in_a_row_tell_of_one_stretch(
         told.extend(stretches)
         return rows(data, stretches)
 
-    monkeypatch.setattr(one_pass, "rows", listed)
+    monkeypatch.setattr(hyperscan_search, "rows", listed)
     text = unit * 5_000
     prefilters[1](text, text)
     assert 0 < len(told) < len(text) / 50
