@@ -18,7 +18,7 @@ from core.errors import ConfigurationError, SecretError
 from core.settings import Settings, get_settings
 from keys.registry import parse_keys, read_keys_file
 from keys.secret_store import close_store, get_secret_store
-from keys.secrets.access import SecretAccess, check_access, spec_of
+from keys.secrets.access import SecretAccess, check_access, spec_of, unknown_id
 from keys.secrets.file import FileSecretStore
 from keys.secrets.sealed_file import new_key
 from keys.spec import KeySpec
@@ -137,10 +137,15 @@ def _store() -> FileSecretStore:
 
 
 def _key(key_id: str) -> KeySpec:
+    settings = get_settings()
     try:
-        return spec_of(key_id, get_settings())
+        key = spec_of(key_id, settings)
     except ConfigurationError:
         _fail("this cannot be a key_id; write one of keys.json, such as gemini-flash-01")
+    stranger = unknown_id(key_id, settings)
+    if stranger:
+        typer.echo(stranger, err=True)
+    return key
 
 
 def _chosen(key_ids: list[str], settings: Settings) -> list[KeySpec]:

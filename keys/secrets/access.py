@@ -46,15 +46,32 @@ def spec_of(key_id: str, settings: Settings) -> KeySpec:
     Raises:
         ConfigurationError: this can be no key's name.
     """
-    try:
-        known = parse_keys(read_keys_file(settings.keys_file), path=str(settings.keys_file))
-    except ConfigurationError:
-        known = ()  # what is wrong with the file is for `python -m keys validate` to say
-    for spec in known:
+    for spec in _known(settings):
         if spec.key_id == key_id:
             return spec
     provider = key_id.removesuffix("-default") if key_id.endswith("-default") else "unknown"
     return KeySpec(key_id=key_id, model_name="unknown", provider=provider)
+
+
+def unknown_id(key_id: str, settings: Settings) -> str | None:
+    """What to tell of a name that `keys.json` lacks, which may be a slip; nothing without keys."""
+    known = [spec.key_id for spec in _known(settings)]
+    if not known or key_id in known:
+        return None
+    from difflib import get_close_matches  # a slip is rare, and its import is not free
+
+    nearest = get_close_matches(key_id, known, n=1)
+    advice = (
+        f"did you mean {nearest[0]}?" if nearest else "python -m keys validate shows those it has"
+    )
+    return f"{settings.keys_file} has no key {key_id!r}; {advice}"
+
+
+def _known(settings: Settings) -> tuple[KeySpec, ...]:
+    try:
+        return parse_keys(read_keys_file(settings.keys_file), path=str(settings.keys_file))
+    except ConfigurationError:
+        return ()  # what is wrong with the file is for `python -m keys validate` to say
 
 
 def _look(

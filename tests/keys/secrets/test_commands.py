@@ -143,6 +143,16 @@ def test_the_environment_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None
     assert secret not in result.output + result.stderr
 
 
+def test_a_name_that_keys_json_lacks_may_be_a_slip(with_key: str) -> None:
+    Path("keys.json").write_text(text_of(entry("gemini-flash-01"), entry("b")))
+    slip = "keys.json has no key 'gemini-flsh-01'; did you mean gemini-flash-01?"
+    kept = run("secret", "set", "gemini-flsh-01", given=fake_secret())
+    assert (kept.exit_code, slip in kept.stderr) == (0, True)
+    assert slip in run("check-secrets", "gemini-flsh-01").stderr
+    assert "validate shows those it has" in run("check-secrets", "quite-another").stderr
+    assert "has no key" not in run("check-secrets", "b").stderr
+
+
 def test_a_prompt_does_not_show_what_is_typed(with_key: str) -> None:
     secret = fake_secret()
     ours, theirs = pty.openpty()
