@@ -75,6 +75,12 @@ System = Annotated[str | None, typer.Option("--system", "-s", help="How it shoul
 Fallbacks = Annotated[
     list[str] | None, typer.Option("--fallback", "-f", help="Another model that may answer.")
 ]
+Providers = Annotated[
+    list[str] | None, typer.Option("--provider", help="One that may be asked; all, if left out.")
+]
+Excluded = Annotated[
+    list[str] | None, typer.Option("--exclude-key", help="The id of a key that may not serve.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -125,6 +131,8 @@ def send(
         float, typer.Option(min=0, help="Seconds to wait for room where every key is full.")
     ] = 0.0,
     fallback: Fallbacks = None,
+    provider: Providers = None,
+    exclude_key: Excluded = None,
     as_json: Json = False,
 ) -> None:
     """Send one prompt and print the answer; which key gave it goes to standard error.
@@ -143,6 +151,8 @@ def send(
             timeout=timeout,
             max_wait=max_wait,
             fallback_models=fallback or (),
+            allowed_providers=provider or None,
+            exclude_keys=exclude_key or (),
         )
     if as_json:
         typer.echo(json.dumps(reply, indent=2))
@@ -161,6 +171,8 @@ def chat(
     user: Annotated[str | None, typer.Option(help="Whose conversation it is.")] = None,
     system: System = None,
     fallback: Fallbacks = None,
+    provider: Providers = None,
+    exclude_key: Excluded = None,
 ) -> None:
     """Talk with a model; leave with /quit, Ctrl-D or Ctrl-C, and come back with the talk's id.
 
@@ -187,6 +199,8 @@ def chat(
                 system_prompt=system,
                 max_wait=_CHAT_WAIT_SECONDS,
                 fallback_models=fallback or (),
+                allowed_providers=provider or None,
+                exclude_keys=exclude_key or (),
             )
 
         answered, failed = talk(ask, lambda: store.get_history(conv_id), notes)
@@ -208,6 +222,8 @@ def explain(
         int, typer.Option(min=1, help="The most tokens that the answer may have.")
     ] = 2048,
     fallback: Fallbacks = None,
+    provider: Providers = None,
+    exclude_key: Excluded = None,
     as_json: Json = False,
 ) -> None:
     """Tell which key would serve a prompt now, and why not the others. Sends and reserves nothing.
@@ -223,6 +239,8 @@ def explain(
             system,
             max_output_tokens=max_output_tokens,
             fallback_models=fallback or (),
+            allowed_providers=provider or None,
+            exclude_keys=exclude_key or (),
         )
     if as_json:
         typer.echo(json.dumps(explained, indent=2))

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from llm.cli import app
-from tests.cli.conftest import Place
+from tests.cli.conftest import MODELS, Place
 
 
 def test_the_answer_is_all_that_standard_output_gets(place: Place) -> None:
@@ -44,6 +44,21 @@ def test_several_tries_are_shown(place: Place) -> None:
     assert result.stdout.startswith("You sent")
     assert "gemini-1, gemini-2.5-flash" in result.stderr
     assert "auth_failed" in result.stderr
+
+
+def test_who_may_answer_can_be_chosen(place: Place) -> None:
+    place.add_key("openai-2", provider="openai", model_name=MODELS["openai"],
+                  base_url=place.providers.openai_base_url)  # fmt: skip
+    result = place.run("send", "Hello", "--provider", "openai", "--exclude-key", "openai-1")
+    assert "openai-2, gpt-4o-mini" in result.stderr
+    explained = json.loads(place.run("explain", "Hello", "--provider", "openai", "--exclude-key",
+                                     "openai-2", "--json").stdout)  # fmt: skip
+    verdicts = {key["key_id"]: key["verdict"] for key in explained["keys"]}
+    assert [key for key, verdict in verdicts.items() if verdict == "chosen"] == ["openai-1"]
+    talk = place.run("chat", "who", "--provider", "anthropic", typed="Hello\n")
+    assert "anthropic-1" in talk.stderr
+    nobody = place.run("send", "Hello", "--provider", "no-such-one", code=1)
+    assert "no_keys" in nobody.stderr
 
 
 def test_a_refusal_says_why_and_what_to_do(place: Place) -> None:
