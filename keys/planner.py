@@ -104,5 +104,11 @@ class Planner:
 
 
 def _nothing_fits(keys: Sequence[KeySpec], selection: Selection) -> str:
-    models = ", ".join(sorted({key.model_name for key in keys if key.active})) or "none"
-    return f"no active key serves {selection.describe()}; configured models: {models}"
+    active = [key for key in keys if key.active]
+    told = {"models": {key.model_name for key in active}}
+    if selection.providers:
+        told["providers"] = {key.provider for key in active}
+    configured = "; ".join(
+        f"configured {what}: {', '.join(sorted(names)) or 'none'}" for what, names in told.items()
+    )
+    return f"no active key serves {selection.describe()}; {configured}"

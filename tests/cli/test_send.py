@@ -58,7 +58,8 @@ def test_who_may_answer_can_be_chosen(place: Place) -> None:
     talk = place.run("chat", "who", "--provider", "anthropic", typed="Hello\n")
     assert "anthropic-1" in talk.stderr
     nobody = place.run("send", "Hello", "--provider", "no-such-one", code=1)
-    assert "no_keys" in nobody.stderr
+    assert "no_keys: no active key serves provider no-such-one" in nobody.stderr
+    assert "configured providers: anthropic, gemini, openai" in nobody.stderr
 
 
 def test_a_refusal_says_why_and_what_to_do(place: Place) -> None:
