@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -22,10 +22,16 @@ from keys.schema import NO_KEYS, json_schema
 from keys.secret_commands import check_secrets, secret_app
 from keys.secret_store import EnvSecretStore, SecretStore, close_store, get_secret_store
 from keys.secrets.store import place_of
-from keys.spec import KeySpec
+from keys.spec import KeySpec, build
 
 SCHEMA_FILE = Path(__file__).with_name("keys.schema.json")
-_BUILT_IN = {"openai", "anthropic", "gemini"}
+# Where each provider's SDK looks for another address; the router reads it in keys.json alone.
+_ADDRESSES = {
+    "openai": "OPENAI_BASE_URL",
+    "anthropic": "ANTHROPIC_BASE_URL",
+    "gemini": "GOOGLE_GEMINI_BASE_URL",
+}
+_BUILT_IN = _ADDRESSES.keys()
 _LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "tpd", "max_parallel")
 
 app = typer.Typer(
@@ -87,8 +93,9 @@ def init(
     """Write a first keys.json for the API keys that the environment and .env hold.
 
     Looks for OPENAI_API_KEY, ANTHROPIC_API_KEY, and GEMINI_API_KEY or GOOGLE_API_KEY. The entries
-    find their secrets there at once. The limits are the usual ones of your tier: check them in
-    the provider's console, then edit the file.
+    find their secrets there at once. An address of your own (OPENAI_BASE_URL, ANTHROPIC_BASE_URL,
+    GOOGLE_GEMINI_BASE_URL) is written into the file. The limits are the usual ones of your tier:
+    check them in the provider's console, then edit the file.
     """
     path = output or _keys_file()
     values = environment()
@@ -96,7 +103,7 @@ def init(
     chosen, faults = [], []
     for provider in CONSOLES:
         preset = preset_for(provider, tier, date.today())
-        spec = _first_key(preset)
+        spec = _first_key(preset, values)
         variable = store.variable_of(spec)
         if variable is None:
             continue
@@ -115,6 +122,8 @@ def init(
             f"  {spec.key_id}: {preset.model}, the usual limits of {preset.tier}; its secret is in "
             f"{variable}.\n    Check the limits: {CONSOLES[preset.provider]}"
         )
+        if spec.base_url is not None:
+            typer.echo(f"    It is asked at the address of {_ADDRESSES[preset.provider]}.")
         if preset.until is not None:
             typer.echo(f"    The provider serves this model until {preset.until}.")
     for fault in faults:
@@ -134,15 +143,22 @@ def _keys_file() -> Path:
         _fail(str(error))
 
 
-def _first_key(preset: Preset) -> KeySpec:
-    return KeySpec(
-        key_id=f"{preset.provider}-default",
-        model_name=preset.model,
-        provider=preset.provider,
-        active=True,
-        tags={"tier": preset.tier.value},
+def _first_key(preset: Preset, values: Mapping[str, str]) -> KeySpec:
+    fields: dict[str, Any] = {
+        "key_id": f"{preset.provider}-default",
+        "model_name": preset.model,
+        "provider": preset.provider,
+        "active": True,
+        "tags": {"tier": preset.tier.value},
         **preset.limits(),
-    )
+    }
+    variable = _ADDRESSES[preset.provider]
+    if values.get(variable):
+        fields["base_url"] = values[variable]
+    spec, problems = build(fields)
+    if spec is None:
+        _fail(f"{variable} is no address to ask at: {'; '.join(problems.values())}")
+    return spec
 
 
 def _file_for(specs: Sequence[KeySpec], path: Path) -> dict[str, Any]:

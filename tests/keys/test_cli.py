@@ -19,12 +19,13 @@ from tests.keys.fakes import entry, fake_secret, text_of
 
 ROOT = Path(__file__).parents[2]
 USUAL = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
+ADDRESSES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL", "GOOGLE_GEMINI_BASE_URL")
 
 
 @pytest.fixture(autouse=True)
 def _clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
-        if name in USUAL or name.startswith("API_KEY_") or name == "KEYS_FILE":
+        if name in (*USUAL, *ADDRESSES) or name.startswith("API_KEY_") or name == "KEYS_FILE":
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -121,6 +122,22 @@ def test_init_reads_the_env_file_and_takes_the_limits_of_the_tier() -> None:
     assert (key.provider, key.rpm, key.tags) == ("gemini", 2000, {"tier": "tier2"})
     assert "Left out" in result.stderr
     assert "OPENAI_API_KEY holds a placeholder" in result.stderr
+
+
+def test_init_takes_an_address_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", fake_secret())
+    monkeypatch.setenv("GEMINI_API_KEY", fake_secret())
+    monkeypatch.setenv("OPENAI_BASE_URL", "gateway.local")
+    refused = run("init")
+    assert refused.exit_code == 1
+    assert "OPENAI_BASE_URL is no address to ask at: base_url" in refused.stderr
+    assert not Path("keys.json").exists()
+    monkeypatch.setenv("OPENAI_BASE_URL", "https://gateway.local/v1")
+    assert "at the address of OPENAI_BASE_URL" in run("init").output
+    written = parse_keys(Path("keys.json").read_text(), path="keys.json")
+    keys = {key.provider: key for key in written}
+    assert keys["openai"].base_url == "https://gateway.local/v1"
+    assert keys["gemini"].base_url is None
 
 
 def test_init_overwrites_only_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
