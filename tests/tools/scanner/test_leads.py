@@ -114,7 +114,18 @@ def test_a_row_as_long_as_the_text_is_read_once() -> None:
     assert rows(text, stretches) == rows(text)
 
 
-@pytest.mark.parametrize("unit", [b"aGE-", b"sk-", b"azure", b"mistral secret "])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"aGE-",
+        b"sk-",
+        b"azure",
+        b"mistral secret ",
+        b" " + b"61" * 8,
+        b"." + b"aGFs" * 5 + b"." * 20,
+        b"/H4sIAAAAAAAA" + b"." * 20,
+    ],
+)
 def test_hints_in_a_row_tell_of_one_stretch(
     prefilters: tuple[Prefilter, Prefilter], monkeypatch: pytest.MonkeyPatch, unit: bytes
 ) -> None:
