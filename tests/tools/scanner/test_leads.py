@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import pickle
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,7 +14,7 @@ from tests.tools.scanner.credentials import KINDS, Fake
 from tools.scanner import hyperscan_search
 from tools.scanner.engine import LITERALS, Engine
 from tools.scanner.hyperscan_search import with_hyperscan
-from tools.scanner.prefilter import Prefilter, best, without
+from tools.scanner.prefilter import InTime, Prefilter, best, without
 from tools.scanner.rows import Row, Stretch, rows
 
 _WORDS = [
@@ -106,6 +108,28 @@ def test_a_hyperscan_that_does_not_work_is_done_without(monkeypatch: pytest.Monk
     monkeypatch.setattr(hyperscan, "Database", Refusing)
     text = b"api_key = '" + Fake(1).alnum(32).encode() + b"'" + _PADDING
     assert best(LITERALS)(text, text.lower()).mentions == without(LITERALS)(text, text).mentions
+
+
+def test_hyperscan_starts_where_enough_is_known_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Sequence[bytes]] = []
+
+    def counted(literals: Sequence[bytes]) -> Prefilter:
+        started.append(literals)
+        return without(literals)
+
+    monkeypatch.setattr("tools.scanner.prefilter.best", counted)
+    quarter = b"\n" * 2**17
+    little, much = InTime(LITERALS), InTime(LITERALS, 2**30)
+    for _ in range(4):
+        little(quarter, quarter)
+    assert started == []
+    little(quarter, quarter)
+    much(b"a", b"a")
+    assert started == [LITERALS] * 2
+    # Other processes have to start it for themselves, and know as much of what will come.
+    for leads, starts in ((little, 2), (much, 3)):
+        pickle.loads(pickle.dumps(leads))(b"a", b"a")
+        assert len(started) == starts
 
 
 def test_a_row_as_long_as_the_text_is_read_once() -> None:
