@@ -75,18 +75,17 @@ def _shared_access(data: bytes) -> Iterator[Match]:
 
 
 def _in_urls(data: bytes) -> Iterator[Match]:
+    # Goes from one sign to the other, for a text that is full of either may have none of both.
     scheme = data.find(_SCHEME)
-    while scheme >= 0:
-        after = scheme + len(_SCHEME)
-        following = data.find(_SCHEME, after)
-        stop = scheme + _LONGEST_USERINFO + 1
-        if 0 <= following < stop:
-            stop = following
-        at = data.find(b"@", after, stop)
-        while at >= 0:
-            yield from _in_url(data, after, at)
-            at = data.find(b"@", at + 1, stop)
-        scheme = following
+    at = data.find(b"@", scheme) if scheme >= 0 else -1
+    while at >= 0:
+        scheme = data.rfind(_SCHEME, max(0, at - _LONGEST_USERINFO), at)
+        if scheme >= 0:
+            yield from _in_url(data, scheme + len(_SCHEME), at)
+            at = data.find(b"@", at + 1)
+        else:
+            scheme = data.find(_SCHEME, at)
+            at = data.find(b"@", scheme) if scheme >= 0 else -1
 
 
 def _before_go_hosts(data: bytes) -> Iterator[Match]:

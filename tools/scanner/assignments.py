@@ -32,8 +32,7 @@ _BEFORE, _BEYOND = 640, 1792
 _REMEMBERED = 4
 _SHORTEST = 6
 _PLAIN = re.compile(rb"\d+|[^0-9A-Z%\x80-\xff]+|[^0-9a-z%\x80-\xff]+")
-_NUMBERS = bytes(ord("_") if chr(byte).isdecimal() else byte for byte in range(128))
-_NUMBERS += bytes(range(128, 256))
+_NUMBERS = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 class _Name(NamedTuple):

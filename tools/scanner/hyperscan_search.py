@@ -15,8 +15,6 @@ from .rows import Hint, Stretch, rows
 
 _OF_WORDS = (*tokens.HINTS, *decoding.HINTS)
 _OF_ALPHABETS = decoding.HINTS_BY_ALPHABET
-# Hints as near as this to each other tell of one stretch: each reaches farther by itself.
-_CLOSE = min(hint.width + hint.reach for hint in (*_OF_WORDS, *_OF_ALPHABETS))
 
 _Places = defaultdict[int, list[int]]
 # Calls back with the number of a pattern, and where it begins and ends.
@@ -51,13 +49,13 @@ def with_hyperscan(literals: Sequence[bytes]) -> Prefilter:
         encoded: _Places = defaultdict(list)
 
         def hit(id: int, start: int, end: int, flags: int, context: None) -> None:
-            if id >= of_mentions:
+            if id >= of_literals:
                 found[id].append(start)
             else:
-                _widen(found[id], end)
+                _widen(found[id], end, _OF_WORDS[id])
 
         def encoded_hit(id: int, start: int, end: int, flags: int, context: None) -> None:
-            _widen(encoded[id], end)
+            _widen(encoded[id], end, _OF_ALPHABETS[id])
 
         search_words(data, hit)
         search_alphabets(data, encoded_hit)
@@ -99,9 +97,9 @@ def _database(hyperscan: Any, patterns: Sequence[tuple[bytes, int]]) -> _Search:
     return search
 
 
-def _widen(ends: list[int], end: int) -> None:
-    """Adds `end` to pairs of first and last ones that are close to each other."""
-    if ends and end - ends[-1] <= _CLOSE:
+def _widen(ends: list[int], end: int, hint: Hint) -> None:
+    """Adds `end` to pairs of first and last ones between which `hint` leaves no gap."""
+    if ends and end - ends[-1] <= hint.width + hint.reach:
         ends[-1] = end
     else:
         ends += (end, end)

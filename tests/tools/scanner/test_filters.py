@@ -37,6 +37,14 @@ def test_names_tell_what_they_hold(name: str, kind: str) -> None:
     assert meaning(name).kind == kind
 
 
+def test_a_number_in_a_name_makes_no_provider_of_what_stands_around_it(
+    found: Found, fake: Fake
+) -> None:
+    value = fake.alnum(32)
+    assert [f.rule.id for f in found(f"co_api_key_2 = '{value}'")] == ["cohere-api-key"]
+    assert [f.rule.id for f in found(f"co2api_key = '{value}'")] == ["generic-secret"]
+
+
 @pytest.mark.parametrize(
     "text", ["getTokenFromRequest", "my-kubernetes-cluster-name", "user_password_hash_v2"]
 )

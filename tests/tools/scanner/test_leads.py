@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import pickle
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,7 +14,7 @@ from tests.tools.scanner.credentials import KINDS, Fake
 from tools.scanner import hyperscan_search
 from tools.scanner.engine import LITERALS, Engine
 from tools.scanner.hyperscan_search import with_hyperscan
-from tools.scanner.prefilter import Prefilter, best, without
+from tools.scanner.prefilter import InTime, Prefilter, best, without
 from tools.scanner.rows import Row, Stretch, rows
 
 _WORDS = [
@@ -108,13 +110,46 @@ def test_a_hyperscan_that_does_not_work_is_done_without(monkeypatch: pytest.Monk
     assert best(LITERALS)(text, text.lower()).mentions == without(LITERALS)(text, text).mentions
 
 
+def test_hyperscan_starts_where_enough_is_known_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Sequence[bytes]] = []
+
+    def counted(literals: Sequence[bytes]) -> Prefilter:
+        started.append(literals)
+        return without(literals)
+
+    monkeypatch.setattr("tools.scanner.prefilter.best", counted)
+    quarter = b"\n" * 2**17
+    little, much = InTime(LITERALS), InTime(LITERALS, 2**30)
+    for _ in range(4):
+        little(quarter, quarter)
+    assert started == []
+    little(quarter, quarter)
+    much(b"a", b"a")
+    assert started == [LITERALS] * 2
+    # Other processes have to start it for themselves, and know as much of what will come.
+    for leads, starts in ((little, 2), (much, 3)):
+        pickle.loads(pickle.dumps(leads))(b"a", b"a")
+        assert len(started) == starts
+
+
 def test_a_row_as_long_as_the_text_is_read_once() -> None:
     text = b"sk-" * 400_000
     stretches = [(at, at + 12) for at in range(0, len(text), 3)]
     assert rows(text, stretches) == rows(text)
 
 
-@pytest.mark.parametrize("unit", [b"aGE-", b"sk-", b"azure", b"mistral secret "])
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b"aGE-",
+        b"sk-",
+        b"azure",
+        b"mistral secret ",
+        b" " + b"61" * 8,
+        b"." + b"aGFs" * 5 + b"." * 20,
+        b"/H4sIAAAAAAAA" + b"." * 20,
+    ],
+)
 def test_hints_in_a_row_tell_of_one_stretch(
     prefilters: tuple[Prefilter, Prefilter], monkeypatch: pytest.MonkeyPatch, unit: bytes
 ) -> None:

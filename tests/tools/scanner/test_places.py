@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import string
+from typing import Any
 
 import pytest
 
 from tests.tools.scanner.conftest import Found
 from tests.tools.scanner.credentials import Fake, password
+from tools.scanner.addresses import addresses
 
 
 def letters(fake: Fake) -> str:
@@ -154,3 +156,28 @@ def test_an_old_vault_token_is_no_other_providers_key(found: Found, fake: Fake) 
     secret = "s." + fake.alnum(24)
     assert [f.rule.id for f in found(f"the vault at azure\nread('{secret}')")] == []
     assert [f.rule.id for f in found(f"the vault here\nread('{secret}')")] == ["vault-token"]
+
+
+@pytest.mark.parametrize("before", ["@", "@@ -1 +1 @@\n+", "https://acme.io/ ", "me@acme.io " * 40])
+def test_an_address_is_found_whatever_stands_before_it(
+    found: Found, fake: Fake, before: str
+) -> None:
+    secret = password(fake)
+    for address in ("redis://app:{}@cache/0", "app:{}@tcp(db:3306)/main"):
+        text = before + " " * 400 + address.format(secret)
+        assert [f.secret for f in found(text)] == [secret]
+
+
+@pytest.mark.parametrize("unit", [b"://", b"@"])
+def test_half_an_address_costs_nothing_however_often_it_stands_there(unit: bytes) -> None:
+    searches = 0
+
+    class Text(bytes):
+        def find(self, *where: Any) -> int:
+            nonlocal searches
+            searches += 1
+            return super().find(*where)
+
+    text = Text(b"x " + unit * 1000)
+    assert list(addresses(text, text, (b"://",))) == []
+    assert searches < 10
