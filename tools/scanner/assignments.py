@@ -13,7 +13,7 @@ from .judgement import judge
 from .mentions import beginning
 from .names import GENERIC, PASSWORD, Meaning, meaning, provider
 from .shapes import digit_borders, wordiness, wordy
-from .syntax import LABELS, VALUE_BEFORE, is_quoted_soon, value_end, values_after
+from .syntax import LABELS, VALUE_BEFORE, quote_soon, value_end, values_after
 
 IDENTIFIED = b"identified by"
 LITERALS = (IDENTIFIED,)
@@ -24,7 +24,7 @@ _OF_WORDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz -"
 _LABEL = 40
 _BETWEEN_LABEL_AND_NAME = b" \t\"'\\:="
 # A value may follow, so that words before a mere "key" may say of what it is one.
-_tells = re.compile(rb".{0,5}?[=:]|.{0,3}? is", re.S).match
+_value_may_follow = re.compile(rb".{0,5}?[=:]|.{0,3}? is", re.S).match
 # As in `"value": "...", "name": "..."`.
 _MAY_FOLLOW_VALUES = (b"name", b"key")
 # As far as any regex looks around a name.
@@ -113,11 +113,11 @@ def _named(data: bytes, start: int, end: int, means: Meaning) -> Iterable[Assign
     name = data[start:end]
     follows = True
     if means.kind == "key":
-        if before.endswith(b" ") and _tells(data, end):
+        if before.endswith(b" ") and _value_may_follow(data, end):
             name, means = _with_words(before[len(before.rstrip(_OF_WORDS)) :], name)
             if not means.kind:
                 return ()
-        follows = means.kind != "key" or is_quoted_soon(data, end) is not None
+        follows = means.kind != "key" or quote_soon(data, end) is not None
     label = before.rstrip(_BETWEEN_LABEL_AND_NAME)
     if not follows and before[len(label) :].isspace():
         return ()

@@ -49,8 +49,8 @@ _A_WORD = (
     rb"|\((?![ \t\r\n]{0,20}%b[bruf@$]{0,2}\\{0,7}[\"'`])))" % (_WORD, _WORD, _WORD, ARGUMENT)
 )
 _NO_SUCH_VALUE = rb"(?!\\{0,3}[\"']?[ \t]?[:=](?:%b|%b))" % (_A_NUMBER, _A_WORD)
-# Another word follows, unless it says what the value "is" or of what type it is.
-_NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11}(?: (?![ \t]{0,3}[=:])|[\r\n]|[.,;)](?:\s|\Z)))"
+# Another word follows in a sentence, unless it says what the value "is" or of what type it is.
+_NO_PROSE = rb"(?! (?!(?:is|was|to|or) )[a-z]{1,11}(?: (?![ \t]{0,3}[=:])|\.(?:\s|\Z)))"
 
 
 def _goes_on(keyword: bytes) -> bytes:
@@ -122,7 +122,7 @@ _MAY_FOLLOW = {
 _MAY_FOLLOW_A_SPACE = (
     rb" (?:[^a-z]|\z)",
     rb" (?:[a-z]{12}|(?:is|was|to|or) "
-    rb"|[a-z]{1,11}(?:[^a-z \r\n.,;)]|[.,;)]\S|\z| [ \t]{0,3}[=:]))",
+    rb"|[a-z]{1,11}(?:[^a-z .]|\.\S|\z| [ \t]{0,3}[=:]))",
 )
 HINTS = tuple(
     (keyword, keyword + (b"s?" if plural and keyword == b"key" else b"") + follows)

@@ -47,7 +47,7 @@ _EVERYTHING = Everything()
 # To ask for all literals costs less than to start every detector.
 _SHORT = 2**9
 # Hyperscan takes as long to get ready as the rest takes for so much.
-_LITTLE = 2**19
+_LITTLE = 2**21
 
 
 def without(literals: Sequence[bytes]) -> Prefilter:

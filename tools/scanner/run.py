@@ -43,6 +43,7 @@ def scan_paths(
         else:
             whole.errors.append(item)
     size = sum(target.size for target in found)
+    # Here it is known how much there is.
     scanner.engine.prefilter = InTime(LITERALS, size // max(processes, 1))
     if "-" in paths:
         whole.add(scanner.scan(cast(BinaryIO, _Stdin()), "(stdin)", 0))

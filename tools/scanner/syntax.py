@@ -81,7 +81,7 @@ _SETS_A_LINE = re.compile(
     rb"(?:-x[ ])?)?[\w.\-/]{0,60}"
 )
 # A weak name needs a quote near behind it.
-is_quoted_soon = re.compile(rb"[^\"'`&%]{0,29}+[\"'`&%]").match
+quote_soon = re.compile(rb"[^\"'`&%]{0,29}+[\"'`&%]").match
 
 
 def values_after(

@@ -46,7 +46,7 @@ def test_hyperscan_changes_no_finding() -> None:
         Scanner(Engine(prefilter=prefilter(LITERALS))) for prefilter in (without, best, InTime)
     ]
     files = list(corpus(SEED + 1))[::15]
-    scanners[-1].scan_bytes(b"\n" * 2**18, "so that it changes in the midst of them")
+    scanners[-1].scan_bytes(b"\n" * (2**21 - 2**18), "so that it changes in the midst of them")
     for file in files:
         plain, *others = (s.scan_bytes(file.content, file.path).findings for s in scanners)
         assert all(findings == plain for findings in others), file.path

@@ -118,7 +118,7 @@ def test_hyperscan_starts_where_enough_is_known_to_come(monkeypatch: pytest.Monk
         return without(literals)
 
     monkeypatch.setattr("tools.scanner.prefilter.best", counted)
-    quarter = b"\n" * 2**17
+    quarter = b"\n" * 2**19
     little, much = InTime(LITERALS), InTime(LITERALS, 2**30)
     for _ in range(4):
         little(quarter, quarter)

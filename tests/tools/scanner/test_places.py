@@ -181,3 +181,19 @@ def test_half_an_address_costs_nothing_however_often_it_stands_there(unit: bytes
     text = Text(b"x " + unit * 1000)
     assert list(addresses(text, text, (b"://",))) == []
     assert searches < 10
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- name: token prod\n  value: '{}'\n",
+        "label: password staging\nvalue: '{}'\n",
+        "name: secret foo; value: '{}'\n",
+        "{{name: token foo, value: '{}'}}\n",
+    ],
+)
+def test_a_label_may_hold_more_words_than_the_telling_one(
+    found: Found, fake: Fake, text: str
+) -> None:
+    secret = fake.alnum(32)
+    assert [f.secret for f in found(text.format(secret))] == [secret]
