@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,7 +35,8 @@ WRITE = {
     "burst_window_seconds": "a number above 0, at most 60, or leave it out",
     "quota_group": _NAME_HINT + "openai-team-a, or leave it out",
     "priority": "a whole number from 0 to 100, or leave it out",
-    "base_url": "an address that starts with https:// or http://, or leave it out",
+    "base_url": "an address that starts with https:// or http://, such as "
+    "https://gateway.example:8443/v1, or leave it out",
     "active": "true or false, without quotes",
     "serves": "chat or embeddings, or leave it out",
     "tags": 'names with texts, such as {"tier": "free"}',
@@ -70,6 +72,16 @@ Count = Annotated[int, Field(ge=1, le=_MOST, strict=True)]
 Name = Annotated[str, Field(max_length=128, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/@+-]*$")]
 Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,128}$")]
 Seconds = Annotated[float, Field(gt=0, le=60, strict=True)]
+
+
+def _reachable(address: str) -> str:
+    parts = urlsplit(address)  # it and `port` raise ValueError for what is no host or port
+    if not parts.hostname or parts.port == 0:
+        raise ValueError("no host, or no port that can be reached")
+    return address
+
+
+Address = Annotated[str, Field(pattern=r"^https?://\S+$"), AfterValidator(_reachable)]
 
 
 class KeySpec(BaseModel):
@@ -130,7 +142,7 @@ class KeySpec(BaseModel):
     priority: Annotated[int, Field(ge=0, le=100, strict=True)] = Field(
         default=0, description="0 to 100; lower is tried first."
     )
-    base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = Field(
+    base_url: Address | None = Field(
         default=None, description="Another address that speaks the provider's protocol."
     )
     active: Annotated[bool, Field(strict=True)] = Field(
