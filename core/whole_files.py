@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from contextlib import suppress
@@ -21,6 +22,8 @@ def replace_whole(path: Path, content: bytes, mode: int) -> None:
         OSError: it cannot be written; what was there is there still.
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():  # a device, such as /dev/null, is not replaced
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     descriptor, draft = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}-")
     try:
         with open(descriptor, "wb") as file:

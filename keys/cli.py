@@ -103,7 +103,7 @@ def init(
     chosen, faults = [], []
     for provider in CONSOLES:
         preset = preset_for(provider, tier, date.today())
-        spec = _first_key(preset, values)
+        spec = _first_key(preset, {})  # the address of a provider without a key matters to nobody
         variable = store.variable_of(spec)
         if variable is None:
             continue
@@ -112,7 +112,7 @@ def init(
         except SecretError as error:
             faults.append(str(error))
         else:
-            chosen.append((preset, spec, variable))
+            chosen.append((preset, _first_key(preset, values), variable))
     if not chosen:
         _fail("\n".join([f"{path} was not written: {NO_KEYS}.", *faults]))
     _write(path, _file_for([spec for _, spec, _ in chosen], path), force=force)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -127,6 +128,7 @@ def test_init_reads_the_env_file_and_takes_the_limits_of_the_tier() -> None:
 def test_init_takes_an_address_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", fake_secret())
     monkeypatch.setenv("GEMINI_API_KEY", fake_secret())
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "not of a provider that has a key")
     monkeypatch.setenv("OPENAI_BASE_URL", "gateway.local")
     refused = run("init")
     assert refused.exit_code == 1
@@ -138,6 +140,15 @@ def test_init_takes_an_address_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> N
     keys = {key.provider: key for key in written}
     assert keys["openai"].base_url == "https://gateway.local/v1"
     assert keys["gemini"].base_url is None
+
+
+def test_init_replaces_no_pipe_and_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", fake_secret())
+    os.mkfifo("pipe")
+    result = run("init", "--force", "--output", "pipe")
+    assert result.exit_code == 1
+    assert "pipe cannot be written: it is no regular file" in result.stderr
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
 
 
 def test_init_overwrites_only_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
