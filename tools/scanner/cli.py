@@ -33,17 +33,18 @@ secret_scanner: scanning all files below the current folder, also those that Git
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     given = parser().parse_args(arguments)
-    if given.list_rules:
-        for rule in all_rules():
-            print(f"{rule.id:26} {rule.description}")
-        return CLEAN
     try:
-        return _run(given)
+        return _list_rules() if given.list_rules else _run(given)
     except Refused as error:
         print(f"secret_scanner: {error}", file=sys.stderr)
         return FAILED
+    except BrokenPipeError:
+        # Python flushes at its end, and would fail there once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except OSError as error:
-        print(f"secret_scanner: {error.filename or ''}: {error.strerror}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"secret_scanner: {place}{error.strerror}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("secret_scanner: stopped before the end", file=sys.stderr)
@@ -51,6 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - code 1 would say that a secret was found
         print(f"secret_scanner: {_mistake(error)}", file=sys.stderr)
         return FAILED
+
+
+def _list_rules() -> int:
+    for rule in all_rules():
+        print(f"{rule.id:26} {rule.description}")
+    sys.stdout.flush()
+    return CLEAN
 
 
 def _mistake(error: Exception) -> str:
@@ -116,11 +124,16 @@ def _show(given: argparse.Namespace, report: Report) -> None:
 
 
 def _write(path: str, content: str) -> None:
-    """Whole or not at all: a report that is cut short could read as clean."""
-    temporary = Path(f"{path}.{os.getpid()}.part")
+    """Whole or not at all: a report that is cut short could read as clean. A link stays a link."""
+    target = Path(os.path.realpath(path))
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.part")
+    data = content.encode("utf-8", "backslashreplace")
     try:
-        temporary.write_bytes(content.encode("utf-8", "backslashreplace"))
-        temporary.replace(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            Path(path).write_bytes(data)  # a file in the place of /dev/null would harm all
+            return
+        temporary.write_bytes(data)
+        temporary.replace(target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _Usage(f"{path} cannot be written: {error.strerror}") from error

@@ -60,6 +60,7 @@ def scan_history(scanner: Scanner, folder: str, log_options: str | None) -> Iter
 
 def scan_staged(scanner: Scanner, folder: str) -> Iterator[Outcome]:
     """What the next commit would add: a secret that the file held before is left out."""
+    _git(folder, "rev-parse", "--git-dir")  # elsewhere `diff` takes other options, and lists them
     raw = _git(folder, "diff", "--cached", "--raw", "-z", "--no-renames", "--no-abbrev",
                "--ignore-submodules")  # fmt: skip
     with _Blobs(folder) as blobs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from .reports import FORMATS
 
@@ -60,7 +61,12 @@ def parser() -> argparse.ArgumentParser:
         help="with `git`: options and revisions for git log (default: --all)",
     )
     add("--fail-on-found", action="store_true", help="exit with 1 if a secret is found")
-    add("--exit-code", type=int, metavar="N", help="exit with N instead of 1 if a secret is found")
+    add(
+        "--exit-code",
+        type=_exit_code,
+        metavar="N",
+        help="exit with N instead of 1 if a secret is found",
+    )
     add(
         "-f",
         "--format",
@@ -127,21 +133,34 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, not {text!r}")
+    return int(text)
+
+
+def _exit_code(text: str) -> int:
+    number = _natural(text)
+    if number > 255:  # a shell sees the rest of a division by 256, and 256 as success
+        raise argparse.ArgumentTypeError(f"must be from 0 to 255, not {text!r}")
     return number
 
 
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan  # in no range
+
+
 def _size(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 <= number < 2**40:
         raise argparse.ArgumentTypeError("must be a number of megabytes, 0 or more")
     return number
 
 
 def _share(text: str) -> float:
-    number = float(text)
+    number = _number(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError("must be from 0 to 1")
     return number

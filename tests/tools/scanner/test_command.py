@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -61,9 +63,46 @@ def test_exit_codes(run: Run, tmp_path: Path, secret: str) -> None:
     assert run("clean.txt", "-o", "no/such/folder/report.json") == 2
     assert run(".", "--disable-rule", "no-such-rule") == 2
     assert run(".", "--staged") == 2
-    with pytest.raises(SystemExit) as stopped:
-        run("--no-such-option")
-    assert stopped.value.code == 2
+    for wrong in (["--no-such-option"], ["--exit-code", "256"], ["--exit-code", "-1"], ["-j", "x"],
+                  ["--min-confidence", "x"], ["--max-target-megabytes", "-1"]):  # fmt: skip
+        with pytest.raises(SystemExit) as stopped:
+            run("a.env", *wrong)
+        assert stopped.value.code == 2
+
+
+def test_a_report_goes_through_pipes_and_links_and_replaces_neither(
+    tmp_path: Path, secret: str
+) -> None:
+    (tmp_path / "a.env").write_text(f"KEY={secret}\n")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert script("a.env", "-o", "pipe", "-f", "json", cwd=tmp_path).returncode == 0
+        assert json.loads(os.read(reader, 2**16))["summary"]["found"] == 1
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    assert script("a.env", "-o", "link.csv", cwd=tmp_path).returncode == 0
+    assert (tmp_path / "link.csv").is_symlink()
+    assert "a.env" in (tmp_path / "real.csv").read_text()
+
+
+@pytest.mark.parametrize("arguments", [["--list-rules"], ["a.env"]])
+def test_who_reads_the_output_may_close_it(
+    tmp_path: Path, secret: str, arguments: list[str]
+) -> None:
+    (tmp_path / "a.env").write_text(f"KEY={secret}\n")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            ["python3", SCRIPT, *arguments], stdout=writer, stderr=subprocess.PIPE, cwd=tmp_path,
+            check=False,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (2, b"")
 
 
 def test_a_mistake_of_its_own_is_no_finding_and_shows_nothing(

@@ -116,6 +116,9 @@ def test_a_failure_of_git_is_no_clean_scan(
     assert "no-such-branch" in capsys.readouterr().err
     (tmp_path / "no-repository").mkdir()
     assert run("git", "/") == 2
+    assert "not a git repository" in capsys.readouterr().err
+    assert run("git", "/", "--staged") == 2
+    assert "not a git repository" in capsys.readouterr().err
 
 
 def test_a_shallow_clone_is_incomplete(
