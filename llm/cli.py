@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,13 +74,15 @@ app.add_typer(keys_app, name="keys")
 Model = Annotated[str | None, typer.Option("--model", "-m", help="The model to try first.")]
 System = Annotated[str | None, typer.Option("--system", "-s", help="How it should behave.")]
 Fallbacks = Annotated[
-    list[str] | None, typer.Option("--fallback", "-f", help="Another model that may answer.")
+    list[str] | None, typer.Option("--fallback", "-f", help="Another model; may be repeated.")
 ]
 Providers = Annotated[
-    list[str] | None, typer.Option("--provider", help="One that may be asked; all, if left out.")
+    list[str] | None,
+    typer.Option("--provider", help="A provider that may be asked; may be repeated."),
 ]
 Excluded = Annotated[
-    list[str] | None, typer.Option("--exclude-key", help="The id of a key that may not serve.")
+    list[str] | None,
+    typer.Option("--exclude-key", help="A key that may not serve; may be repeated."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -205,9 +208,9 @@ def chat(
 
         answered, failed = talk(ask, lambda: store.get_history(conv_id), notes)
     if answered or known.metadata is not None:
-        whose = f" --user {user}" if user else ""
+        again = shlex.join([conv_id, *(["--user", user] if user else [])])
         hours = settings.conversation_ttl_seconds / 3600
-        note(notes, f"Go on within {hours:g} h with: python -m llm chat {conv_id}{whose}")
+        note(notes, f"Go on within {hours:g} h with: python -m llm chat {again}")
     else:
         note(notes, "Nothing was said, so nothing is kept.")
     raise typer.Exit(1 if failed and not sys.stdin.isatty() else 0)

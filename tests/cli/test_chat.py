@@ -29,6 +29,8 @@ def test_a_talk_has_a_history(place: Place) -> None:
         'You sent 3 message(s); the last one begins: "What is my name?"',
     ]
     assert "Go on within 24 h with: python -m llm chat talk-1" in result.stderr
+    named = place.run("chat", "to Bo", "--user", "bo & ann", typed="Hello\n")
+    assert "python -m llm chat 'to Bo' --user 'bo & ann'" in named.stderr
 
 
 def test_a_talk_is_resumed_with_its_last_turns(place: Place) -> None:
