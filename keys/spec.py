@@ -221,11 +221,16 @@ def build(fields: Mapping[str, Any]) -> tuple[KeySpec | None, dict[str, str]]:
 
 def unknown_field(name: str, known: Sequence[str]) -> str:
     """What to say of a field that nobody knows: the nearest known name, or all of them."""
+    advice = did_you_mean(name.lower(), known, f"known are {', '.join(known)}")
+    return f"unknown field {show(name)}; {advice}"
+
+
+def did_you_mean(name: str, known: Sequence[str], otherwise: str) -> str:
+    """The known name that `name` may be a slip for, or `otherwise` where none is near."""
     from difflib import get_close_matches  # a mistake is rare, and its import is not free
 
-    nearest = get_close_matches(name.lower(), known, n=1)
-    advice = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}"
-    return f"unknown field {show(name)}; {advice}"
+    nearest = get_close_matches(name, known, n=1)
+    return f"did you mean {nearest[0]}?" if nearest else otherwise
 
 
 def _fill(spec: KeySpec, fields: Mapping[str, Any]) -> dict[str, str]:

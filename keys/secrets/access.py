@@ -12,7 +12,7 @@ from keys.registry import parse_keys, read_keys_file
 from keys.secrets.cache import MOST_FETCHES, CachedSecrets
 from keys.secrets.env import EnvSecretStore
 from keys.secrets.store import SecretStore, place_of
-from keys.spec import KeySpec
+from keys.spec import KeySpec, did_you_mean
 
 
 class SecretAccess(TypedDict, total=False):
@@ -58,12 +58,7 @@ def unknown_id(key_id: str, settings: Settings) -> str | None:
     known = [spec.key_id for spec in _known(settings)]
     if not known or key_id in known:
         return None
-    from difflib import get_close_matches  # a slip is rare, and its import is not free
-
-    nearest = get_close_matches(key_id, known, n=1)
-    advice = (
-        f"did you mean {nearest[0]}?" if nearest else "python -m keys validate shows those it has"
-    )
+    advice = did_you_mean(key_id, known, "python -m keys validate shows those it has")
     return f"{settings.keys_file} has no key {key_id!r}; {advice}"
 
 
